@@ -16,15 +16,21 @@ VAR_DIR = STEELYARD_HOME / "var"
 ARTIFACT_DIR = Path(env_str("STEELYARD_ARTIFACT_DIR", str(VAR_DIR / "artifacts")))
 UPLOAD_DIR = Path(env_str("STEELYARD_UPLOAD_DIR", str(VAR_DIR / "uploads")))
 
-SECRET_KEY = env_secret("STEELYARD_SECRET_KEY", required=PRODUCTION, default="development-only-key-never-used-in-production")
+SECRET_KEY = env_secret(
+    "STEELYARD_SECRET_KEY", required=PRODUCTION, default="development-only-key-never-used-in-production"
+)
 ALLOWED_HOSTS = env_list("STEELYARD_ALLOWED_HOSTS", [] if PRODUCTION else ["*"])
 if PRODUCTION and (not ALLOWED_HOSTS or "*" in ALLOWED_HOSTS):
-    raise ImproperlyConfigured("STEELYARD_ALLOWED_HOSTS must name the hosts of this site in production, e.g. steelyard.example.org")
+    raise ImproperlyConfigured(
+        "STEELYARD_ALLOWED_HOSTS must name the hosts of this site in production, e.g. steelyard.example.org"
+    )
 CSRF_TRUSTED_ORIGINS = env_list("STEELYARD_CSRF_TRUSTED_ORIGINS", [])
 
 DATABASE_URL = env_str("STEELYARD_DATABASE_URL")
 if PRODUCTION and not DATABASE_URL:
-    raise ImproperlyConfigured("STEELYARD_DATABASE_URL must be set in production: postgresql://user:password@host:5432/name")
+    raise ImproperlyConfigured(
+        "STEELYARD_DATABASE_URL must be set in production: postgresql://user:password@host:5432/name"
+    )
 if not DATABASE_URL:
     # The embedded server listens on a Unix socket below var/; `make up` starts it.
     from steelyard.embedded import embedded_url
@@ -49,7 +55,6 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "annotator",
     "rmeval",
-    "workers",
 ]
 MIDDLEWARE = [
     "steelyard.observability.RequestMetricsMiddleware",
@@ -92,7 +97,12 @@ LOGIN_REDIRECT_URL = "annotator:home"
 LOGOUT_REDIRECT_URL = "annotator:login"
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
-    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator", "NumericPasswordValidator")
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
 ]
 DEMO_LOGINS = not PRODUCTION
 
@@ -117,8 +127,12 @@ WHITENOISE_USE_FINDERS = not PRODUCTION
 WHITENOISE_AUTOREFRESH = DEBUG
 
 # Security: https cookies and HSTS wherever the site is served in production.
-SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = PRODUCTION and env_bool("STEELYARD_HTTPS", True)
-SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env_bool("STEELYARD_BEHIND_PROXY", False) else None
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = PRODUCTION and env_bool(
+    "STEELYARD_HTTPS", True
+)
+SECURE_PROXY_SSL_HEADER = (
+    ("HTTP_X_FORWARDED_PROTO", "https") if env_bool("STEELYARD_BEHIND_PROXY", False) else None
+)
 SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$", r"^metrics$"]
 SECURE_HSTS_SECONDS = 31_536_000 if PRODUCTION else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = PRODUCTION
@@ -147,18 +161,26 @@ FILE_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
 
 # Live updates: one broadcast inside a web process; the database carries it between processes.
 REDIS_CHANNEL_URL = env_str("STEELYARD_CHANNEL_REDIS_URL")
-CHANNEL_LAYERS: dict[str, dict[str, object]] = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer", "CONFIG": {"capacity": 1000}}}
+CHANNEL_LAYERS: dict[str, dict[str, object]] = {
+    "default": {"BACKEND": "channels.layers.InMemoryChannelLayer", "CONFIG": {"capacity": 1000}}
+}
 if REDIS_CHANNEL_URL:
     # redis-py 8 closes idle sockets after five seconds unless the timeout is off.
     hosts = [{"address": REDIS_CHANNEL_URL, "socket_timeout": None}]
-    CHANNEL_LAYERS["default"] = {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": {"hosts": hosts}}
+    CHANNEL_LAYERS["default"] = {
+        "BACKEND": "channels_redis.core.RedisChannelLayer",
+        "CONFIG": {"hosts": hosts},
+    }
 
 # Celery: the broker is a wake-up call; the run rows are the truth.
 BROKER_URL = env_str("STEELYARD_BROKER_URL", "pgmq://")
 JOB_TIME_LIMIT_S = env_int("STEELYARD_JOB_TIME_LIMIT_S", 24 * 3600)
 
 REST_FRAMEWORK = {
-    "DEFAULT_AUTHENTICATION_CLASSES": ["annotator.authentication.TokenAuthentication", "annotator.authentication.SessionAuthentication"],
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "annotator.authentication.TokenAuthentication",
+        "annotator.authentication.SessionAuthentication",
+    ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_RENDERER_CLASSES": ["annotator.renderers.JsonRenderer"],
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
@@ -175,7 +197,10 @@ SPECTACULAR_SETTINGS = {
     "SERVE_INCLUDE_SCHEMA": False,
     "COMPONENT_SPLIT_REQUEST": True,
     "SCHEMA_PATH_PREFIX": "/api/v1/",
-    "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "annotator.problems.add_problem_schema"],
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "annotator.problems.add_problem_schema",
+    ],
 }
 
 # Domain values, handed to services as arguments.
@@ -188,10 +213,15 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
-        "json": {"()": "pythonjsonlogger.json.JsonFormatter", "fmt": "%(asctime)s %(levelname)s %(name)s %(message)s"},
+        "json": {
+            "()": "pythonjsonlogger.json.JsonFormatter",
+            "fmt": "%(asctime)s %(levelname)s %(name)s %(message)s",
+        },
         "plain": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"},
     },
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "json" if PRODUCTION else "plain"}},
+    "handlers": {
+        "console": {"class": "logging.StreamHandler", "formatter": "json" if PRODUCTION else "plain"}
+    },
     "root": {"handlers": ["console"], "level": env_str("STEELYARD_LOG_LEVEL", "INFO")},
     "loggers": {"django.server": {"propagate": True, "handlers": []}, "httpx": {"level": "WARNING"}},
 }

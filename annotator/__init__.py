@@ -1,0 +1,1 @@
+"""People, data and their judgements. Knows nothing of reward models."""

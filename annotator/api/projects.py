@@ -1,0 +1,5 @@
+"""REST: projects."""
+
+from django.urls import URLPattern
+
+project_api_urls: list[URLPattern] = []

@@ -1,0 +1,5 @@
+"""REST: queues."""
+
+from django.urls import URLPattern
+
+queue_api_urls: list[URLPattern] = []

@@ -1,0 +1,64 @@
+"""How the REST API knows who calls: a bearer token or the session."""
+
+import hashlib
+from datetime import timedelta
+
+from django.utils import timezone
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from rest_framework import authentication, exceptions
+from rest_framework.request import Request
+
+from annotator.models import ApiToken, User
+
+TOUCH_EVERY = timedelta(minutes=1)
+
+
+def token_digest(token: str) -> str:
+    """SHA-256 is enough: tokens are 32 random bytes, so there is nothing to guess."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+class TokenAuthentication(authentication.BaseAuthentication):
+    """`Authorization: Token <token>`."""
+
+    def authenticate(self, request: Request) -> tuple[User, ApiToken] | None:
+        header = authentication.get_authorization_header(request).decode("latin-1").split()
+        if not header or header[0].lower() not in {"token", "bearer"}:
+            return None
+        if len(header) != 2:
+            raise exceptions.AuthenticationFailed("Send the token as: Authorization: Token <token>")
+        token = ApiToken.objects.select_related("user").filter(digest=token_digest(header[1]), revoked_at=None).first()
+        if token is None or not token.user.is_active:
+            raise exceptions.AuthenticationFailed(
+                "This token is unknown or revoked. Make a new one on your account page."
+            )
+        now = timezone.now()
+        if token.last_used_at is None or now - token.last_used_at > TOUCH_EVERY:
+            ApiToken.objects.filter(pk=token.pk).update(last_used_at=now)
+        return token.user, token
+
+    def authenticate_header(self, request: Request) -> str:
+        return "Token"
+
+
+class SessionAuthentication(authentication.SessionAuthentication):
+    """The browser's session, with CSRF checked; answers 401, not 403, to a caller without any."""
+
+    def authenticate_header(self, request: Request) -> str:
+        return "Token"
+
+
+class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+    target_class = "annotator.authentication.TokenAuthentication"
+    name = "tokenAuth"
+
+    def get_security_definition(self, auto_schema: object) -> dict[str, str]:
+        return {"type": "apiKey", "in": "header", "name": "Authorization", "description": "`Token <token>`"}
+
+
+class SessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+    target_class = "annotator.authentication.SessionAuthentication"
+    name = "sessionAuth"
+
+    def get_security_definition(self, auto_schema: object) -> dict[str, str]:
+        return {"type": "apiKey", "in": "cookie", "name": "steelyard_session"}

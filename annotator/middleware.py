@@ -1,0 +1,29 @@
+"""A DomainError raised by a page becomes a readable answer, never a 500."""
+
+from collections.abc import Callable
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils.decorators import sync_only_middleware
+
+from annotator.errors import DomainError
+
+
+@sync_only_middleware
+class DomainErrorMiddleware:
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        """Full pages get the error page; htmx requests get a 422 fragment that is shown as a message."""
+        if not isinstance(error, DomainError):
+            return None
+        template = "components/error_message.html" if getattr(request, "htmx", False) else "error.html"
+        response = render(request, template, {"error": error}, status=error.status)
+        if getattr(request, "htmx", False):
+            response["HX-Retarget"] = "#messages"
+            response["HX-Reswap"] = "innerHTML"
+        return response

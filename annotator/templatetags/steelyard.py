@@ -1,0 +1,71 @@
+"""Filters of every template: rates become percentages here and nowhere else."""
+
+import json
+import math
+from typing import Any
+
+from django import template
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+register = template.Library()
+
+
+@register.filter
+def percent(value: float | None, digits: int = 0) -> str:
+    """0.713 -> 71%; None or nan -> an en dash."""
+    if value is None or math.isnan(value):
+        return "–"
+    return f"{100 * value:.{digits}f}%"
+
+
+@register.filter
+def decimals(value: float | None, digits: int = 3) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    return f"{value:.{digits}f}"
+
+
+@register.filter
+def seconds(value: float | None) -> str:
+    """Durations as people say them: 8 s, 3 min 20 s, 2 h 5 min."""
+    if value is None or math.isnan(value):
+        return "–"
+    whole = round(value)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+@register.filter
+def thousands(value: int | None) -> str:
+    return "–" if value is None else f"{value:,}".replace(",", "\u202f")
+
+
+@register.filter
+def pretty_json(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False, default=str)
+
+
+@register.filter
+def get_item(mapping: Any, key: Any) -> Any:
+    return mapping.get(key) if hasattr(mapping, "get") else None
+
+
+@register.simple_tag
+def interval(value: float | None, low: float | None, high: float | None, n: int | None = None) -> SafeString | str:
+    """A figure with its 95% interval and n, or why there is none."""
+    if value is None or math.isnan(value):
+        return "not enough data"
+    rest = format_html(" <span class='n'>n = {}</span>", thousands(n)) if n is not None else ""
+    if low is None or high is None:
+        return format_html("<b>{}</b>{}", percent(value, 1), rest)
+    return format_html(
+        "<b>{}</b> <span class='interval'>[{}, {}]</span>{}",
+        percent(value, 1),
+        percent(low, 1),
+        percent(high, 1),
+        rest,
+    )

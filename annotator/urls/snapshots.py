@@ -1,0 +1,5 @@
+"""Paths of snapshots."""
+
+from django.urls import URLPattern
+
+snapshot_urls: list[URLPattern] = []

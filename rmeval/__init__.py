@@ -1,0 +1,1 @@
+"""Models under test: reward models, runs, evaluations and comparisons."""

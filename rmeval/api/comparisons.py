@@ -1,0 +1,5 @@
+"""REST: comparisons."""
+
+from django.urls import URLPattern
+
+comparison_api_urls: list[URLPattern] = []

@@ -1,0 +1,5 @@
+"""REST: runs."""
+
+from django.urls import URLPattern
+
+run_api_urls: list[URLPattern] = []

@@ -1,0 +1,8 @@
+"""REST paths of reward models, below /api/v1/."""
+
+from rmeval.api.comparisons import comparison_api_urls
+from rmeval.api.reward_models import reward_model_api_urls
+from rmeval.api.runs import run_api_urls
+
+app_name = "rmeval-api"
+urlpatterns = [*run_api_urls, *reward_model_api_urls, *comparison_api_urls]

@@ -5,8 +5,13 @@ import math
 from typing import Any
 
 from django import template
+from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+
+from annotator.access import ANYONE, LEADS, READERS, role_in
+from annotator.models import Project
+from annotator.rendering import render_markdown
 
 register = template.Library()
 
@@ -69,3 +74,34 @@ def interval(value: float | None, low: float | None, high: float | None, n: int 
         percent(high, 1),
         rest,
     )
+
+
+@register.filter
+def markdown(text: str | None) -> SafeString:
+    """Untrusted markdown as sanitised HTML."""
+    return render_markdown(text or "")
+
+
+#: name, label, URL name, roles that see the tab
+PROJECT_TABS = (
+    ("overview", "Overview", "annotator:project-detail", ANYONE),
+    ("queues", "Queues", "annotator:queue-list", ANYONE),
+    ("datasets", "Datasets", "annotator:dataset-list", READERS),
+    ("snapshots", "Snapshots", "annotator:snapshot-list", READERS),
+    ("reward-models", "Reward models", "rmeval:reward-model-list", READERS),
+    ("runs", "Runs", "rmeval:run-list", READERS),
+    ("leaderboards", "Leaderboards", "rmeval:leaderboard-list", READERS),
+    ("members", "Members", "annotator:member-list", LEADS),
+)
+
+
+@register.inclusion_tag("components/project_nav.html", takes_context=True)
+def project_nav(context: template.Context, project: Project, active: str) -> dict[str, Any]:
+    """Tabs of a project that the reader's role may open."""
+    role = role_in(context["request"].user, project)
+    tabs = [
+        {"name": name, "label": label, "url": reverse(url_name, args=[project.uid])}
+        for name, label, url_name, roles in PROJECT_TABS
+        if role in roles
+    ]
+    return {"project": project, "tabs": tabs, "active": active}

@@ -1,0 +1,37 @@
+// Small manners every page has: confirm before a dangerous form, copy buttons, and no double submit.
+
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (form.dataset.confirm && !window.confirm(form.dataset.confirm)) {
+    event.preventDefault();
+    return;
+  }
+  if (form.method === "post" && !form.hasAttribute("data-resubmit")) {
+    window.setTimeout(() => form.querySelectorAll("button").forEach((button) => { button.disabled = true; }), 0);
+    window.setTimeout(() => form.querySelectorAll("button").forEach((button) => { button.disabled = false; }), 4000);
+  }
+});
+
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("[data-copy]");
+  if (!button) return;
+  const source = document.querySelector(button.dataset.copy);
+  await navigator.clipboard.writeText(source.value ?? source.textContent);
+  const label = button.textContent;
+  button.textContent = button.dataset.copied || "Copied";
+  window.setTimeout(() => { button.textContent = label; }, 1500);
+});
+
+document.addEventListener("change", (event) => {
+  if (event.target.matches("[data-submit-on-change]")) event.target.form.requestSubmit();
+});
+
+// A failed request says so instead of doing nothing.
+document.addEventListener("htmx:sendError", () => {
+  const messages = document.getElementById("messages");
+  if (messages) messages.textContent = "The server cannot be reached. Nothing was changed; try again in a moment.";
+});
+
+window.addEventListener("pageshow", (event) => {
+  if (event.persisted) document.querySelectorAll("button:disabled").forEach((button) => { button.disabled = false; });
+});

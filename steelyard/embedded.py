@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL: where it listens, how it is made, started and stopped. Standard library only.
+"""The embedded PostgreSQL: where it listens, how it is made, started and stopped.
 
 Settings import `embedded_url` in every process, so importing this module starts and touches nothing.
 """

@@ -53,7 +53,9 @@ def database_from_url(url: str, *, pool_size: int) -> dict[str, object]:
     """Django's DATABASES entry from postgresql://user:password@host:port/name?host=/socket/dir."""
     parts = urlsplit(url)
     if parts.scheme not in {"postgresql", "postgres"}:
-        raise ImproperlyConfigured("STEELYARD_DATABASE_URL must start with postgresql:// (Steelyard runs on PostgreSQL only)")
+        raise ImproperlyConfigured(
+            "STEELYARD_DATABASE_URL must start with postgresql:// (Steelyard runs on PostgreSQL only)"
+        )
     query = dict(parse_qsl(parts.query))
     options: dict[str, object] = {k: v for k, v in query.items() if k not in {"host", "port"}}
     if pool_size:

@@ -1,14 +1,10 @@
-"""Small facts about processes that the launcher and the embedded database share. Standard library only."""
+"""Small facts about processes that the launcher and the embedded database share."""
 
-import contextlib
 import ctypes
 import os
 import signal
-import subprocess
 import sys
-import time
 from collections.abc import Callable
-from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
 
@@ -17,7 +13,7 @@ def die_with_parent(death_signal: signal.Signals) -> Callable[[], None] | None:
     """A preexec function: the kernel sends `death_signal` to the child when its parent dies. Linux only, else None."""
     if not sys.platform.startswith("linux"):
         return None
-    libc = ctypes.CDLL(None, use_errno=True)  # loaded before the fork: the child may only make plain calls
+    libc = ctypes.CDLL(None)  # loaded before the fork: the child may only make plain calls
     parent = os.getpid()
 
     def preexec() -> None:
@@ -30,50 +26,53 @@ def die_with_parent(death_signal: signal.Signals) -> Callable[[], None] | None:
 
 def is_alive(pid: int) -> bool:
     """Whether a process runs under this id; a zombie that waits for its parent does not."""
+    import psutil
+
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
         return False
-    except PermissionError:
+    except psutil.AccessDenied:
         return True
+
+
+def started_at(pid: int) -> float:
+    """When the process under this id started (seconds since the epoch); 0.0 when there is none."""
+    import psutil
+
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (OSError, IndexError):
-        return is_alive_without_proc(pid)
-
-
-def is_alive_without_proc(pid: int) -> bool:
-    """For systems without /proc, where signal 0 has already found the process."""
-    return not Path("/proc/self").exists()
+        return float(psutil.Process(pid).create_time())
+    except psutil.Error:
+        return 0.0
 
 
 def command_line(pid: int) -> str:
     """The command line of a process, empty when it is gone or may not be read."""
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
-        shown = subprocess.run(
-            ["ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False, timeout=5
-        )
-        return shown.stdout.strip()
-    return ""
+    import psutil
 
-
-def wait_gone(pid: int, timeout_s: float) -> bool:
-    """Wait until no process runs under this id. False when it is still there at the end."""
-    deadline = time.monotonic() + timeout_s
-    while is_alive(pid):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
+    try:
+        return " ".join(psutil.Process(pid).cmdline())
+    except psutil.Error:
+        return ""
 
 
 def stop_process(pid: int, *steps: tuple[signal.Signals, float]) -> bool:
     """Send each signal in turn and wait its seconds. True once the process is gone."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+    except psutil.NoSuchProcess:
+        return True
     for step, timeout_s in steps:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, step)
-        if wait_gone(pid, timeout_s):
+        try:
+            process.send_signal(step)
+            process.wait(timeout_s)
+        except psutil.NoSuchProcess:
             return True
+        except psutil.TimeoutExpired:
+            if not is_alive(pid):
+                return True
+            continue
+        return True
     return not is_alive(pid)

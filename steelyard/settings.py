@@ -55,9 +55,11 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "annotator",
     "rmeval",
+    "steelyard",
 ]
 MIDDLEWARE = [
     "steelyard.observability.RequestMetricsMiddleware",
+    "steelyard.health.ProbeMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.middleware.gzip.GZipMiddleware",
@@ -133,7 +135,6 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = PRODUCTION an
 SECURE_PROXY_SSL_HEADER = (
     ("HTTP_X_FORWARDED_PROTO", "https") if env_bool("STEELYARD_BEHIND_PROXY", False) else None
 )
-SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$", r"^metrics$"]
 SECURE_HSTS_SECONDS = 31_536_000 if PRODUCTION else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = PRODUCTION
 SECURE_REFERRER_POLICY = "same-origin"
@@ -174,6 +175,7 @@ if REDIS_CHANNEL_URL:
 
 # Celery: the broker is a wake-up call; the run rows are the truth.
 BROKER_URL = env_str("STEELYARD_BROKER_URL", "pgmq://")
+METRICS_TOKEN = env_str("STEELYARD_METRICS_TOKEN")
 JOB_TIME_LIMIT_S = env_int("STEELYARD_JOB_TIME_LIMIT_S", 24 * 3600)
 
 REST_FRAMEWORK = {
@@ -215,12 +217,17 @@ LOGGING = {
     "formatters": {
         "json": {
             "()": "pythonjsonlogger.json.JsonFormatter",
-            "fmt": "%(asctime)s %(levelname)s %(name)s %(message)s",
+            "fmt": "%(asctime)s %(levelname)s %(name)s %(process)d %(request_id)s %(message)s",
         },
         "plain": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"},
     },
+    "filters": {"request_id": {"()": "steelyard.observability.RequestIdFilter"}},
     "handlers": {
-        "console": {"class": "logging.StreamHandler", "formatter": "json" if PRODUCTION else "plain"}
+        "console": {
+            "class": "logging.StreamHandler",
+            "formatter": "json" if PRODUCTION else "plain",
+            "filters": ["request_id"],
+        }
     },
     "root": {"handlers": ["console"], "level": env_str("STEELYARD_LOG_LEVEL", "INFO")},
     "loggers": {"django.server": {"propagate": True, "handlers": []}, "httpx": {"level": "WARNING"}},

@@ -1,0 +1,128 @@
+"""/healthz, /readyz and /metrics. Probes come with any Host header, so a middleware answers before it is checked."""
+
+import logging
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
+from django.conf import settings
+from django.db import DatabaseError, connection
+from django.db.migrations.executor import MigrationExecutor
+from django.http import HttpRequest, HttpResponse, JsonResponse
+
+from steelyard.observability import metrics_text, workers_seen
+
+logger = logging.getLogger(__name__)
+_migrated = False
+
+
+def healthz(request: HttpRequest) -> HttpResponse:
+    """The process answers. Touches nothing else, so a database outage restarts no web process."""
+    return JsonResponse({"status": "ok"})
+
+
+def readyz(request: HttpRequest) -> HttpResponse:
+    """Whether work can be done: database, migrations, broker, a worker for every queue. 503 with what is missing."""
+    checks: dict[str, Any] = {}
+    for name, check in CHECKS.items():
+        try:
+            checks[name] = check()
+        except Exception as error:  # noqa: BLE001 - a probe reports whatever is wrong
+            logger.warning("readyz: %s: %s", name, error)
+            checks[name] = f"failed: {type(error).__name__}"
+        if name == "database" and checks[name] != "ok":
+            break  # the rest would only wait for the same database
+    is_ready = len(checks) == len(CHECKS) and all(state == "ok" for state in checks.values())
+    body = {"status": "ok" if is_ready else "not ready", "checks": checks}
+    return JsonResponse(body, status=200 if is_ready else 503)
+
+
+def metrics(request: HttpRequest) -> HttpResponse:
+    """Prometheus text. With STEELYARD_METRICS_TOKEN set, only for `Authorization: Bearer` with that token."""
+    token = settings.METRICS_TOKEN
+    given = request.headers.get("Authorization", "").removeprefix("Bearer ")
+    if token and not secrets.compare_digest(given.encode(), token.encode()):
+        return HttpResponse("token required\n", status=401, headers={"WWW-Authenticate": "Bearer"})
+    try:
+        return HttpResponse(metrics_text(), content_type="text/plain; version=0.0.4; charset=utf-8")
+    except DatabaseError as error:
+        return HttpResponse(f"# the database does not answer: {type(error).__name__}\n", status=503)
+
+
+def check_database() -> str:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    return "ok"
+
+
+def check_migrations() -> str:
+    """Once up to date, a process stays so: the answer is kept."""
+    global _migrated  # noqa: PLW0603
+    if not _migrated:
+        executor = MigrationExecutor(connection)
+        missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
+        if missing:
+            return f"{len(missing)} not applied"
+        _migrated = True
+    return "ok"
+
+
+def check_broker() -> str:
+    if not settings.BROKER_URL.startswith("pgmq"):
+        from steelyard.celery import app
+
+        with app.connection_for_write(connect_timeout=2) as broker:
+            broker.ensure_connection(max_retries=1, timeout=2)
+        return "ok"
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT to_regclass('pgmq.meta') IS NOT NULL")
+        return "ok" if cursor.fetchone()[0] else "not installed: run manage.py broker_install"
+
+
+def check_workers() -> str:
+    from steelyard.celery import QUEUES
+
+    seen = workers_seen()
+    missing = [name for name in QUEUES if not seen.get(name)]
+    return "ok" if not missing else f"no worker heard of in the last minute for: {', '.join(missing)}"
+
+
+CHECKS: dict[str, Callable[[], str]] = {
+    "database": check_database,
+    "migrations": check_migrations,
+    "broker": check_broker,
+    "workers": check_workers,
+}
+PROBES: dict[str, Callable[[HttpRequest], HttpResponse]] = {
+    "/healthz": healthz,
+    "/readyz": readyz,
+    "/metrics": metrics,
+}
+
+
+class ProbeMiddleware:
+    """Answers the probes before ALLOWED_HOSTS, https redirects and sessions come into play."""
+
+    sync_capable = async_capable = True
+
+    def __init__(self, get_response: Any) -> None:
+        self.get_response = get_response
+        self.is_async = iscoroutinefunction(get_response)
+        if self.is_async:
+            markcoroutinefunction(self)
+
+    def __call__(self, request: HttpRequest) -> Any:
+        if self.is_async:
+            return self.answer_async(request)
+        probe = PROBES.get(request.path)
+        return probe(request) if probe else self.get_response(request)
+
+    async def answer_async(self, request: HttpRequest) -> HttpResponse:
+        probe = PROBES.get(request.path)
+        if probe is None:
+            response: HttpResponse = await self.get_response(request)
+            return response
+        if probe is healthz:
+            return healthz(request)
+        return await sync_to_async(probe)(request)

@@ -22,7 +22,7 @@ from annotator.models.queue import (
     QueueRater,
     Slot,
 )
-from annotator.models.user import ApiToken, Rater, User
+from annotator.models.user import ApiToken, LoginFailure, Rater, User
 
 __all__ = [
     "ApiToken",
@@ -39,6 +39,7 @@ __all__ = [
     "Invitation",
     "Item",
     "Judgement",
+    "LoginFailure",
     "Membership",
     "Preference",
     "Project",

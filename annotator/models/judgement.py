@@ -72,9 +72,14 @@ class Snapshot(UidModel):
     counts = models.JSONField(default=dict, help_text="Rows by verdict, judgements used and left out, with reasons.")
     created_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
     failure = models.TextField(blank=True)
+    enqueued_at = models.DateTimeField(null=True, blank=True, help_text="Last time a worker was asked to cut it.")
+    idempotency_key = models.CharField(max_length=64, null=True, blank=True)
 
     class Meta:
-        constraints: ClassVar = [models.UniqueConstraint(fields=["queue", "number"], name="snapshot_number")]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["queue", "number"], name="snapshot_number"),
+            models.UniqueConstraint(fields=["queue", "idempotency_key"], name="snapshot_idempotency"),
+        ]
 
 
 class SnapshotRow(models.Model):

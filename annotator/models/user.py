@@ -31,6 +31,14 @@ class ApiToken(UidModel):
         return f"{self.prefix}… ({self.name})"
 
 
+class LoginFailure(models.Model):
+    """Failed logins to one account from one address: what slows guessing down without locking the owner out."""
+
+    key = models.CharField(max_length=64, primary_key=True, help_text="SHA-256 of account and address.")
+    n_failed = models.PositiveIntegerField(default=0)
+    last_at = models.DateTimeField()
+
+
 class Rater(UidModel):
     """Whoever gives verdicts: an annotator (a person) or a judge (a model)."""
 

@@ -1,0 +1,1 @@
+"""Rows, formats and how conversations become tokens."""

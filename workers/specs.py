@@ -1,0 +1,35 @@
+"""Turn raw JSON into a typed spec or config, or say which field is wrong and why."""
+
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from workers.errors import FieldProblem, SpecError
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class SpecModel(BaseModel):
+    """Base of every job spec, family config and objective config: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def parse_spec(model: type[M], raw: Any, *, at: str = "") -> M:
+    """`raw` as `model`. SpecError carries one JSON pointer per wrong field, below the pointer `at`."""
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        problems: list[FieldProblem] = [
+            {
+                "pointer": at + "".join(f"/{_escape(part)}" for part in found["loc"]),
+                "code": found["type"],
+                "detail": "This key is not known." if found["type"] == "extra_forbidden" else found["msg"],
+            }
+            for found in error.errors(include_url=False, include_input=False)
+        ]
+        raise SpecError(problems) from error
+
+
+def _escape(part: str | int) -> str:
+    return str(part).replace("~", "~0").replace("/", "~1")

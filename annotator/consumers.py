@@ -5,7 +5,7 @@ from typing import Any
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
 
-from annotator.live import ensure_relay, may_subscribe
+from annotator.live import ensure_relay, may_subscribe, user_topic
 
 MAX_TOPICS = 50
 FORBIDDEN, TOO_MANY = 4403, 4400
@@ -15,9 +15,10 @@ class LiveConsumer(AsyncJsonWebsocketConsumer):
     """`/live/?topics=run.<uid>,queue.<uid>`: every topic is authorised on connect and again at each resync."""
 
     topics: list[str]
+    groups_joined: list[str]
 
     async def connect(self) -> None:
-        self.topics = []
+        self.topics, self.groups_joined = [], []
         query = self.scope["query_string"].decode("latin-1")
         wanted = [
             t
@@ -34,9 +35,10 @@ class LiveConsumer(AsyncJsonWebsocketConsumer):
             await self.close(code=FORBIDDEN)
             return
         self.topics = wanted
-        for group in [*wanted, "everyone"]:
+        self.groups_joined = [*wanted, user_topic(self.scope["user"]), "everyone"]
+        for group in self.groups_joined:
             await self.channel_layer.group_add(group, self.channel_name)
-        ensure_relay()
+        await ensure_relay()
         await self.send_json({"event": "ready"})
 
     async def allowed(self, topics: list[str]) -> bool:
@@ -49,13 +51,13 @@ class LiveConsumer(AsyncJsonWebsocketConsumer):
         return True
 
     async def disconnect(self, code: int) -> None:
-        for group in [*self.topics, "everyone"]:
+        for group in self.groups_joined:
             await self.channel_layer.group_discard(group, self.channel_name)
 
     async def live_poke(self, message: dict[str, Any]) -> None:
-        topics = self.topics if message["topic"] == "*" else [message["topic"]]
         if message["event"] in {"resync", "membership"} and not await self.allowed(self.topics):
             await self.close(code=FORBIDDEN)
             return
+        topics = self.topics if message["topic"] == "*" else {message["topic"]} & set(self.topics)
         for topic in topics:
             await self.send_json({"topic": topic, "event": message["event"]})

@@ -1,6 +1,7 @@
 """Live updates: topics, poke() and the relay. A message only says "look again"; the database holds the truth."""
 
 import asyncio
+import contextlib
 import json
 import logging
 import re
@@ -18,13 +19,20 @@ from annotator.models import Membership, User
 logger = logging.getLogger(__name__)
 TOPIC = re.compile(r"^(run|queue|project|dataset|comparison)\.([0-9a-f-]{36})$")
 RECONNECT_AFTER_S = 0.2
+LISTEN_WITHIN_S = 5
 _relay_task: "asyncio.Task[None] | None" = None
+_listening = asyncio.Event()
 
 
 def poke(topic: str, event: str) -> None:
     """Tell open pages that a topic changed. Part of the transaction: it leaves at commit or not at all."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_notify('live', %s)", [json.dumps({"topic": topic, "event": event})])
+
+
+def user_topic(user: User) -> str:
+    """What every socket of a person also hears. Poke it with event "membership" when their rights changed."""
+    return f"user.{user.uid}"
 
 
 def may_subscribe(user: User, topic: str) -> bool:
@@ -54,20 +62,27 @@ def _project_id(kind: str, uid: UUID) -> int | None:
     return row[0] if row else None
 
 
-def ensure_relay() -> None:
-    """Start this process's relay with its first consumer; a strong reference keeps it alive."""
-    global _relay_task  # noqa: PLW0603 - one relay a process is the point
+async def ensure_relay() -> None:
+    """Start this process's relay with its first consumer (a strong reference keeps it alive) and wait until it listens.
+
+    A page that is told "ready" then misses nothing: what changed before is fetched now, what changes later is heard.
+    """
+    global _relay_task, _listening  # noqa: PLW0603 - one relay a process is the point
     if _relay_task is None or _relay_task.done() or _relay_task.get_loop().is_closed():
-        _relay_task = asyncio.get_running_loop().create_task(relay(), name="live-relay")
+        _listening = asyncio.Event()
+        _relay_task = asyncio.get_running_loop().create_task(relay(_listening), name="live-relay")
+    with contextlib.suppress(TimeoutError):  # the database is away; after the reconnect every page is told to look
+        await asyncio.wait_for(_listening.wait(), LISTEN_WITHIN_S)
 
 
-async def relay() -> None:
+async def relay(listening: asyncio.Event) -> None:
     """LISTEN on a connection of its own and hand every poke to the channel layer; after a reconnect, poke everybody."""
     first = True
     while True:
         try:
             async with await psycopg.AsyncConnection.connect(listen_dsn(), autocommit=True) as connected:
                 await connected.execute("LISTEN live")
+                listening.set()
                 if not first:
                     await broadcast({"topic": "*", "event": "resync"})
                 first = False
@@ -75,6 +90,7 @@ async def relay() -> None:
                     await broadcast(json.loads(notification.payload))
         except psycopg.Error as error:
             first = False
+            listening.clear()
             logger.warning("live relay lost its connection, reconnecting: %s", error)
             await asyncio.sleep(RECONNECT_AFTER_S)
 

@@ -1,5 +1,5 @@
 // One socket a page. A poke becomes the DOM event live:<topic> on <body>; regions refetch themselves.
-// Every (re)connect fires all topics once, which fetches whatever was missed meanwhile.
+// Every connect and reconnect fires all topics once, which fetches whatever was missed meanwhile.
 
 const FIRST_DELAY_MS = 250;
 const LONGEST_DELAY_MS = 15000;
@@ -23,7 +23,7 @@ function showOffline(isOffline) {
   if (state) state.hidden = !isOffline;
 }
 
-function connect(topics, attempt = 0, wasConnected = false) {
+function connect(topics, attempt = 0) {
   const socket = new WebSocket(socketUrl(window.location, topics));
   let ready = false;
   socket.addEventListener("message", (message) => {
@@ -32,7 +32,7 @@ function connect(topics, attempt = 0, wasConnected = false) {
       ready = true;
       showOffline(false);
       document.body.dataset.live = "ready";
-      if (wasConnected) topics.forEach((topic) => announce(topic, "resync"));
+      topics.forEach((topic) => announce(topic, "resync"));
       return;
     }
     announce(poke.topic, poke.event);
@@ -42,7 +42,7 @@ function connect(topics, attempt = 0, wasConnected = false) {
     if (closed.code >= 4400 && closed.code < 4500) return; // not allowed: asking again will not help
     if (attempt > 0 || ready) showOffline(true);
     const again = ready ? 0 : attempt + 1;
-    window.setTimeout(() => connect(topics, again, true), nextDelay(again));
+    window.setTimeout(() => connect(topics, again), nextDelay(again));
   });
 }
 

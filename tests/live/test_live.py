@@ -28,7 +28,6 @@ async def relay_stopped() -> AsyncIterator[None]:
         live._relay_task.cancel()
         await asyncio.gather(live._relay_task, return_exceptions=True)
         live._relay_task = None
-    await sync_to_async(connection.close)()
 
 
 async def socket_of(user: User, topics: str) -> WebsocketCommunicator:
@@ -141,3 +140,4 @@ def test_may_subscribe_needs_membership() -> None:
     assert not may_subscribe(outside, f"project.{project.uid}")
     assert not may_subscribe(inside, "project.not-a-uid")
     assert not may_subscribe(inside, f"secret.{project.uid}")
+

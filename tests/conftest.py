@@ -80,4 +80,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if not find_browser():
         terminalreporter.section("browser journeys were NOT run")
-        terminalreporter.line("No Chromium was found. Install it (Debian: apt-get install chromium) or set STEELYARD_CHROMIUM.")
+        terminalreporter.line(
+            "No Chromium was found. Install it (Debian: apt-get install chromium) or set STEELYARD_CHROMIUM."
+        )

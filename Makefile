@@ -1,0 +1,64 @@
+# Steelyard: `make up` runs the site, `make test` tests it. `make help` lists the rest.
+# PORT=, HOST= and STEELYARD_HOME= (where var/ lives) are honoured by `make up`.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PORT HOST STEELYARD_HOME STEELYARD_DATABASE_URL
+
+.DEFAULT_GOAL := help
+.PHONY: help up install install-dev test check format lint types imports bench e2e openapi clean
+
+# Each recipe line is one plain command, so make runs it without a shell between and passes signals on.
+
+help: ## List the commands
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+up: ## Install what is missing and run the whole site: database, web, workers (Ctrl-C stops it)
+	@$(PYTHON) scripts/bootstrap.py run
+	@$(BIN)/python -m steelyard.launcher --follow-parent
+
+install: ## Install what the site needs into .venv
+	@$(PYTHON) scripts/bootstrap.py run
+
+install-dev: ## Install what the site, its tests and its checks need into .venv
+	@$(PYTHON) scripts/bootstrap.py test
+
+test: ## Run every test, browser journeys included
+	@$(PYTHON) scripts/bootstrap.py test --browser
+	@$(BIN)/python -m pytest $(ARGS)
+
+e2e: ## Run the browser journeys alone
+	@$(PYTHON) scripts/bootstrap.py test --browser
+	@$(BIN)/python -m pytest -m browser $(ARGS)
+
+check: ## Format, lint, types, import contracts, templates, tests
+	@$(PYTHON) scripts/bootstrap.py test --browser
+	@$(MAKE) --no-print-directory lint types imports
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: install-dev ## Check format and lint of Python and templates
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/djlint templates --lint --quiet
+
+types: install-dev ## Check types
+	@$(BIN)/mypy steelyard annotator rmeval workers
+
+imports: install-dev ## Check who imports whom
+	@$(BIN)/lint-imports
+
+format: install-dev ## Format Python
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: ## Run the benchmarks and print their ratios (ARGS="claims" for one)
+	@$(PYTHON) scripts/bootstrap.py bench
+	@$(BIN)/python -m bench $(ARGS)
+
+openapi: install-dev ## Write docs/openapi.yaml anew
+	@$(BIN)/python manage.py spectacular --file docs/openapi.yaml --validate
+
+clean: ## Remove caches and build leftovers; var/ (the site's data) and .venv stay
+	@rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist steelyard.egg-info
+	@find . -name __pycache__ -type d -not -path "./.venv/*" -prune -exec rm -rf {} +

@@ -1,0 +1,87 @@
+"""What a database needs before the site starts: `python -m steelyard.prepare`, quick when nothing is missing."""
+
+import os
+import sys
+
+MIN_SERVER = 150_000
+
+
+class NotReadyError(Exception):
+    """The database cannot be used; the text is one line for the person at the terminal."""
+
+
+def check_server() -> None:
+    """PostgreSQL 15 or newer answers."""
+    from django.db import OperationalError, connection
+
+    try:
+        connection.ensure_connection()
+    except OperationalError as error:
+        reason = str(error.__cause__ or error).strip().splitlines()
+        raise NotReadyError(f"the database does not answer: {reason[0] if reason else error}") from error
+    version = connection.cursor().connection.info.server_version
+    if version < MIN_SERVER:
+        raise NotReadyError(f"the database server is PostgreSQL {version // 10_000}; Steelyard needs 15 or newer")
+
+
+def migrate_if_needed() -> bool:
+    from django.core.management import call_command
+    from django.db import connection
+    from django.db.migrations.executor import MigrationExecutor
+
+    executor = MigrationExecutor(connection)
+    if not executor.migration_plan(executor.loader.graph.leaf_nodes()):
+        return False
+    call_command("migrate", interactive=False, verbosity=0)
+    return True
+
+
+def install_broker_if_needed() -> bool:
+    from django.conf import settings
+    from django.db import connection
+
+    from steelyard.broker import broker_install
+
+    if not settings.BROKER_URL.startswith("pgmq"):
+        return False
+    return broker_install(connection.cursor().connection)
+
+
+def load_demo_if_empty() -> bool:
+    """The demo comes into a site without projects, once; STEELYARD_DEMO=0 leaves it out."""
+    from django.apps import apps
+    from django.conf import settings
+    from django.core.management import call_command, get_commands
+
+    if settings.PRODUCTION or os.environ.get("STEELYARD_DEMO") == "0" or "demo" not in get_commands():
+        return False
+    if apps.get_model("annotator", "Project").objects.exists():
+        return False
+    call_command("demo")
+    return True
+
+
+def main() -> int:
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "steelyard.settings")
+    import django
+    from django.core.exceptions import ImproperlyConfigured
+
+    try:
+        django.setup()
+        check_server()
+        for text, step in (
+            ("tables made or brought up to date", migrate_if_needed),
+            ("broker installed in the database", install_broker_if_needed),
+            ("demo project loaded", load_demo_if_empty),
+        ):
+            if step():
+                sys.stdout.write(f"{text}\n")
+                sys.stdout.flush()
+    except (NotReadyError, ImproperlyConfigured) as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

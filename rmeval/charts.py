@@ -1,0 +1,162 @@
+"""Chart specs (Vega-Lite) as plain dicts. rendering.py draws them; the table behind each stands on the page as well."""
+
+from collections.abc import Sequence
+from typing import Any
+
+#: The light theme's series colours; static/css/rmeval.css maps them to the reader's theme.
+SERIES = ("#275a8c", "#b4551d", "#2c7a63", "#7d4fa3")
+RULE = "#b9bab4"
+WIDTH, HEIGHT = 460, 200
+
+
+def chart(values: Sequence[dict[str, Any]], layers: list[dict[str, Any]], **rest: Any) -> dict[str, Any]:
+    return {
+        "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
+        "width": WIDTH,
+        "height": HEIGHT,
+        "data": {"values": list(values)},
+        "layer": layers,
+        **rest,
+    }
+
+
+def axis_x(field: str, title: str, **rest: Any) -> dict[str, Any]:
+    return {"field": field, "type": "quantitative", "title": title, "axis": {"tickCount": 6, "grid": False}, **rest}
+
+
+def axis_y(field: str, title: str, *, is_rate: bool = False, zero: bool = False) -> dict[str, Any]:
+    axis: dict[str, Any] = {"tickCount": 5}
+    if is_rate:
+        axis["format"] = ".0%"
+    return {"field": field, "type": "quantitative", "title": title, "scale": {"zero": zero}, "axis": axis}
+
+
+def line_chart(
+    points: Sequence[tuple[float, float]],
+    *,
+    y_title: str,
+    x_title: str = "step",
+    zero: bool = False,
+    smooth: Sequence[tuple[float, float]] = (),
+) -> dict[str, Any]:
+    """A curve; with `smooth`, the raw points are faint and the smoothed curve leads."""
+    raw = [{"x": x, "y": y} for x, y in points]
+    encoding = {"x": axis_x("x", x_title), "y": axis_y("y", y_title, zero=zero)}
+    if not smooth:
+        mark = {"type": "line", "color": SERIES[0], "strokeWidth": 1.8, "point": point(len(raw))}
+        return chart(raw, [{"mark": mark, "encoding": encoding}])
+    leading = [{"x": x, "y": y} for x, y in smooth]
+    faint = {"type": "line", "color": SERIES[0], "strokeWidth": 1, "opacity": 0.35}
+    strong = {"type": "line", "color": SERIES[0], "strokeWidth": 2.2}
+    return chart(
+        raw,
+        [{"mark": faint, "encoding": encoding}, {"data": {"values": leading}, "mark": strong, "encoding": encoding}],
+    )
+
+
+def band_chart(
+    points: Sequence[tuple[float, float, float | None, float | None]], *, y_title: str, reference: float | None = 0.5
+) -> dict[str, Any]:
+    """A rate over steps with its interval as a band, and a line for chance."""
+    rows = [{"x": x, "y": y, "low": low, "high": high} for x, y, low, high in points]
+    x, y = axis_x("x", "step"), axis_y("y", y_title, is_rate=True)
+    band = {
+        "mark": {"type": "area", "color": SERIES[2], "opacity": 0.2},
+        "encoding": {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}},
+    }
+    line = {
+        "mark": {"type": "line", "color": SERIES[2], "strokeWidth": 2, "point": point(len(rows), SERIES[2])},
+        "encoding": {"x": x, "y": y},
+    }
+    layers: list[dict[str, Any]] = [band, line]
+    if reference is not None:
+        rule = {"type": "rule", "color": RULE, "strokeDash": [4, 3]}
+        layers.insert(0, {"data": {"values": [{"y": reference}]}, "mark": rule, "encoding": {"y": y}})
+    return chart(rows, layers)
+
+
+def point(n_points: int, color: str = SERIES[0]) -> dict[str, Any] | bool:
+    """Dots where there are few points: a curve of one point would not show at all."""
+    return {"filled": True, "size": 28, "color": color} if n_points <= 40 else False
+
+
+def dot_interval_chart(rows: Sequence[dict[str, Any]], *, x_title: str = "accuracy") -> dict[str, Any]:
+    """One dot with its interval for each row: {name, value, low, high, is_baseline}. Baselines are hollow."""
+    order = [row["name"] for row in rows]
+    y = {
+        "field": "name",
+        "type": "nominal",
+        "sort": order,
+        "title": None,
+        "axis": {"labelLimit": 220, "grid": True, "ticks": False},
+    }
+    domain = [min([0.45, *(row["low"] for row in rows)]), max([0.55, *(row["high"] for row in rows)])]
+    x = {
+        "field": "value",
+        "type": "quantitative",
+        "title": x_title,
+        "scale": {"domain": domain, "nice": True, "zero": False},
+        "axis": {"format": ".0%", "grid": False, "tickCount": 7},
+    }
+    chance = {
+        "data": {"values": [{"value": 0.5}]},
+        "mark": {"type": "rule", "color": RULE, "strokeDash": [4, 3]},
+        "encoding": {"x": x},
+    }
+    span = {
+        "mark": {"type": "rule", "color": SERIES[0], "strokeWidth": 2},
+        "encoding": {"y": y, "x": {**x, "field": "low"}, "x2": {"field": "high"}},
+    }
+    marks = [
+        {
+            "transform": [{"filter": {"field": "is_baseline", "equal": is_baseline}}],
+            "mark": {"type": "point", "size": 90, "strokeWidth": 2, "color": SERIES[0], "filled": not is_baseline},
+            "encoding": {"y": y, "x": x},
+        }
+        for is_baseline in (False, True)
+    ]
+    return {**chart(rows, [chance, span, *marks]), "width": 560, "height": {"step": 30}}
+
+
+def margin_scatter(
+    points: Sequence[tuple[float, float]], *, x_title: str, y_title: str
+) -> dict[str, Any]:
+    """Margins of two models on the same pairs; the quadrants are the cells of the agreement matrix."""
+    rows = [{"x": x, "y": y, "cell": cell_name(x, y)} for x, y in points]
+    x = {"field": "x", "type": "quantitative", "title": x_title, "axis": {"grid": False, "tickCount": 7}}
+    y = {"field": "y", "type": "quantitative", "title": y_title, "axis": {"grid": False, "tickCount": 7}}
+    rule = {"type": "rule", "color": RULE}
+    cells = ["both right", "one right", "both wrong"]
+    colour = {
+        "field": "cell",
+        "type": "nominal",
+        "title": None,
+        "scale": {"domain": cells, "range": [SERIES[2], SERIES[3], SERIES[1]]},
+    }
+    shape = {"field": "cell", "type": "nominal", "title": None, "scale": {"domain": cells, "range": ["circle", "square", "triangle-up"]}}
+    layers = [
+        {"data": {"values": [{"x": 0}]}, "mark": rule, "encoding": {"x": x}},
+        {"data": {"values": [{"y": 0}]}, "mark": rule, "encoding": {"y": y}},
+        {
+            "mark": {"type": "point", "filled": True, "size": 22, "opacity": 0.55},
+            "encoding": {"x": x, "y": y, "color": colour, "shape": shape},
+        },
+    ]
+    return {**chart(rows, layers), "width": 460, "height": 380}
+
+
+def cell_name(x: float, y: float) -> str:
+    n_right = (x > 0) + (y > 0)
+    return ("both wrong", "one right", "both right")[n_right]
+
+
+def smoothed(points: Sequence[tuple[float, float]], *, share: float = 0.1) -> list[tuple[float, float]]:
+    """Centred moving mean over `share` of the points; nothing where there are too few for it to say more."""
+    if len(points) < 30:
+        return []
+    half = max(2, round(len(points) * share / 2))
+    out = []
+    for index, (x, _) in enumerate(points):
+        window = [y for _, y in points[max(0, index - half) : index + half + 1]]
+        out.append((x, sum(window) / len(window)))
+    return out

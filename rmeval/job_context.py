@@ -1,0 +1,114 @@
+"""What a job sees of the world: workers/context.py's JobContext, over PostgreSQL and the artifact store."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+
+from annotator.errors import DomainError
+from rmeval.models import Checkpoint, RewardModel, Run
+from rmeval.report import RunReport
+from rmeval.services.artifacts import artifact_store
+from rmeval.services.runs import run_environment
+from rmeval.services.scores import RewardNotFinite, scores_store
+from rmeval.selectors.scores import scored_pairs
+from rmeval.sources import PairSource, source_of
+from workers.context import CheckpointRef, RewardModelRef
+from workers.data.schema import ScoredPairs
+from workers.errors import JobCancelled, JobError
+
+
+class DatabaseJobContext:
+    """One per attempt. What is reported stays in memory until the supervisor writes it, twice a second at most."""
+
+    def __init__(self, run: Run, report: RunReport) -> None:
+        self.run = run
+        self.run_uid = str(run.uid)
+        self.attempt = run.attempt
+        self.report = report
+        self.only_pairs = run.kind == "evaluate"  # what is in no pair does not count there; a score run takes all
+        self.work_dir = Path(settings.VAR_DIR) / "runs" / self.run_uid
+        self.work_dir.mkdir(parents=True, exist_ok=True)
+
+    def progress(self, done: float, total: float, message: str = "") -> None:
+        self.report.progress(done, total, message)
+
+    def metric(self, step: int, **values: float) -> None:
+        self.report.metric(step, values)
+
+    def log(self, message: str, level: str = "info") -> None:
+        self.report.log(message, level)
+
+    def checkpoint(self) -> None:
+        if self.report.stop.is_set():
+            raise JobCancelled
+
+    def open_input(self, name: str, **query: Any) -> Iterator[Any]:
+        """"pairs": PreferencePair of a source; "responses": ResponseItem of a source that a checkpoint has not scored."""
+        source = self.source(query["source"])
+        if name == "pairs":
+            self.remember_data(source)
+            return source.stream_pairs()
+        if name == "responses":
+            return source.stream_unscored(self.checkpoint_row(query["checkpoint"]), only_pairs=self.only_pairs)
+        raise JobError(f"There is no input named {name}.", hint='Known inputs: "pairs", "responses".')
+
+    def count_input(self, name: str, **query: Any) -> int:
+        source = self.source(query["source"])
+        if name == "pairs":
+            return source.pairs().count()
+        return source.unscored(self.checkpoint_row(query["checkpoint"]), only_pairs=self.only_pairs).count()
+
+    def load_checkpoint(self, uid: str) -> CheckpointRef:
+        found = self.checkpoint_row(uid)
+        path = Path(settings.ARTIFACT_DIR) / found.path if found.path else None
+        if path is not None and not path.exists():
+            raise JobError(
+                f"The files of {found} are not on this machine ({path}).",
+                hint="Workers share one artifact store: set STEELYARD_ARTIFACT_DIR to the same folder everywhere.",
+            )
+        model = found.reward_model
+        return CheckpointRef(uid=str(found.uid), family=model.family, config=model.config, path=path)
+
+    def load_reward_model(self, uid: str) -> RewardModelRef:
+        found = RewardModel.objects.filter(project_id=self.run.project_id, uid=uid).first()
+        if found is None:
+            raise JobError("The reward model of this run is gone.", hint="Register it again and start a new run.")
+        return RewardModelRef(uid=str(found.uid), family=found.family, config=found.config)
+
+    def save_artifact(self, path: Path, *, kind: str, name: str, meta: Mapping[str, Any]) -> str:
+        root = Path(settings.ARTIFACT_DIR)
+        return artifact_store(run=self.run, path=Path(path), kind=kind, name=name, meta=dict(meta), root=root)
+
+    def save_scores(self, checkpoint_uid: str, rows: Iterable[tuple[int, float]]) -> int:
+        try:
+            return scores_store(checkpoint=self.checkpoint_row(checkpoint_uid), rows=rows)
+        except RewardNotFinite as error:
+            raise JobError(
+                f"The reward model gave a reward that is not a number: {error}.",
+                hint="Training diverged or the precision is too low: train again with a smaller learning rate, or use float32.",
+            ) from error
+
+    def scored_pairs(self, checkpoint_uid: str, source: Mapping[str, str]) -> ScoredPairs:
+        return scored_pairs(self.source(source), self.checkpoint_row(checkpoint_uid))
+
+    def source(self, spec: Mapping[str, str]) -> PairSource:
+        try:
+            return source_of(self.run.project, dict(spec))
+        except DomainError as error:
+            raise JobError(error.detail, hint="The dataset or snapshot of this run was deleted.") from error
+
+    def checkpoint_row(self, uid: str) -> Checkpoint:
+        rows = Checkpoint.objects.select_related("reward_model")
+        found = rows.filter(reward_model__project_id=self.run.project_id, uid=uid).first()
+        if found is None:
+            raise JobError("The checkpoint of this run is gone.", hint="Choose another checkpoint.")
+        return found
+
+    def remember_data(self, source: PairSource) -> None:
+        """Keep what the run read, by hash, so that it can be repeated and a changed source is noticed."""
+        if self.run.environment.get("data", {}).get("uid") == str(source.uid):
+            return
+        data = {"kind": source.kind, "uid": str(source.uid), "name": source.name, "sha256": source.sha256()}
+        run_environment(run=self.run, data=data)

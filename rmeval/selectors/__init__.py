@@ -1,0 +1,1 @@
+"""Reads that span relations, one module per page."""

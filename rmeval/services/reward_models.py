@@ -1,0 +1,92 @@
+"""Reward models and their checkpoints."""
+
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from pydantic import BaseModel
+
+from annotator.errors import DomainError, FieldError, InvalidInput
+from annotator.live import poke
+from annotator.models import Project, User
+from rmeval.models import Checkpoint, RewardModel, Run
+from rmeval.specs import in_words, problems
+from workers.errors import SpecError
+from workers.families import FAMILIES
+from workers.registry import UnknownName
+from workers.specs import parse_spec
+
+
+def family_of(name: str) -> Any:
+    """A registered family, or what is known instead."""
+    try:
+        return FAMILIES.get(name)
+    except UnknownName as error:
+        raise InvalidInput(
+            str(error), code="unknown_family", errors=[FieldError("/family", "unknown_family", str(error))]
+        ) from error
+
+
+def config_clean(family: Any, config: dict[str, Any], *, pointer: str = "/config") -> dict[str, Any]:
+    """The full configuration with its defaults, or every wrong value named."""
+    try:
+        cleaned: BaseModel = parse_spec(family.Config, config, at=pointer)
+    except SpecError as error:
+        errors = problems(error)
+        raise InvalidInput(f"The configuration has wrong values. {in_words(errors)}", errors=errors) from error
+    return cleaned.model_dump(mode="json")
+
+
+@transaction.atomic
+def reward_model_register(
+    *,
+    project: Project,
+    name: str,
+    family: str,
+    config: dict[str, Any],
+    user: User | None,
+    description: str = "",
+) -> RewardModel:
+    """Register a reward model. A family that needs no training can score at once, so it gets its checkpoint here."""
+    name = name.strip()
+    if not name:
+        raise InvalidInput("Give the reward model a name.", errors=[FieldError("/name", "required", "Give a name.")])
+    if len(name) > 200:
+        raise InvalidInput("The name is longer than 200 characters.", errors=[FieldError("/name", "too_long", "At most 200 characters.")])
+    found = family_of(family)
+    config = config_clean(found, config)
+    try:
+        with transaction.atomic():
+            reward_model = RewardModel.objects.create(
+                project=project, name=name, family=family, config=config, created_by=user, description=description
+            )
+    except IntegrityError as error:
+        detail = f"This project already has a reward model named {name}. Choose another name."
+        raise DomainError(detail, code="name_taken", errors=[FieldError("/name", "name_taken", detail)]) from error
+    if not found.trainable:
+        checkpoint_create(reward_model=reward_model)
+    poke(f"project.{project.uid}", "reward_model")
+    return reward_model
+
+
+@transaction.atomic
+def checkpoint_create(
+    *,
+    reward_model: RewardModel,
+    run: Run | None = None,
+    path: str = "",
+    sha256: str = "",
+    step: int | None = None,
+    metrics: dict[str, Any] | None = None,
+) -> Checkpoint:
+    """The next checkpoint of a reward model; the lock keeps two runs from taking one number."""
+    RewardModel.objects.select_for_update().get(pk=reward_model.pk)
+    last = Checkpoint.objects.filter(reward_model=reward_model).order_by("-number").first()
+    return Checkpoint.objects.create(
+        reward_model=reward_model,
+        number=last.number + 1 if last else 1,
+        run=run,
+        path=path,
+        sha256=sha256,
+        step=step,
+        metrics=metrics or {},
+    )

@@ -1,0 +1,100 @@
+"""Create runs and wake a worker for them. The one chain that meets Celery: view -> here -> workers.tasks -> services.runs."""
+
+from datetime import datetime
+from typing import Any
+
+from django.db import IntegrityError, transaction
+
+from annotator.errors import DomainError
+from annotator.models import Dataset, Project, User
+from rmeval.models import Checkpoint, RewardModel, Run
+from rmeval.services.runs import run_note, run_poke
+from rmeval.sources import source_of
+from rmeval.specs import check_references, job_of, spec_clean
+from workers.tasks import enqueue
+
+
+def run_submit(
+    *,
+    project: Project,
+    kind: str,
+    spec: dict[str, Any],
+    user: User | None,
+    now: datetime,
+    idempotency_key: str | None = None,
+    parent: Run | None = None,
+    enqueue: bool = True,
+) -> Run:
+    """Check a spec, keep it as a run, and wake a worker once it is committed.
+
+    The same idempotency key with the same kind and spec gives the run made before; with others it is refused.
+    """
+    job = job_of(kind)
+    spec = spec_clean(job, spec)
+    if idempotency_key and (known := same_key(project, idempotency_key, kind, spec)):
+        return known
+    check_references(project, spec, needs_preferences=kind != "score")
+    try:
+        with transaction.atomic():
+            run = Run.objects.create(
+                project=project,
+                kind=kind,
+                spec=spec,
+                created_by=user,
+                parent=parent,
+                reward_model=reward_model_of(project, spec),
+                idempotency_key=idempotency_key or None,
+                enqueued_at=now,
+                message="Waiting for a worker",
+            )
+            source_freeze(project, spec, now)
+            by = f" by {user.username}" if user else ""
+            run_note(run, f"Run submitted{by}", attempt=0)
+            run_poke(run, "state")
+            if enqueue:
+                run_enqueue(run)
+    except IntegrityError:
+        if idempotency_key and (known := same_key(project, idempotency_key, kind, spec)):
+            return known
+        raise
+    return run
+
+
+def run_enqueue(run: Run) -> None:
+    """Wake a worker at commit. A broker that cannot be reached is logged, not raised: the sweep enqueues again."""
+    enqueue(run)
+
+
+def run_retry(*, run: Run, user: User | None, now: datetime) -> Run:
+    """A new run with the same spec; the old one stays as it ended."""
+    if not run.has_ended:
+        raise DomainError(
+            f"This run is {run.state}; it can be started again once it has ended.", code="run_not_ended", run_state=run.state
+        )
+    return run_submit(project=run.project, kind=run.kind, spec=run.spec, user=user, now=now, parent=run)
+
+
+def same_key(project: Project, key: str, kind: str, spec: dict[str, Any]) -> Run | None:
+    known = Run.objects.filter(project=project, idempotency_key=key).first()
+    if known is not None and (known.kind, known.spec) != (kind, spec):
+        raise DomainError(
+            "This idempotency key was used for another run. Use a new key for a new run.", code="idempotency_key_reused"
+        )
+    return known
+
+
+def reward_model_of(project: Project, spec: dict[str, Any]) -> RewardModel | None:
+    """The reward model a run is about, named directly or through its checkpoint."""
+    if uid := spec.get("reward_model"):
+        return RewardModel.objects.filter(project=project, uid=uid).first()
+    if uid := spec.get("checkpoint"):
+        found = Checkpoint.objects.filter(reward_model__project=project, uid=uid).select_related("reward_model").first()
+        return found.reward_model if found else None
+    return None
+
+
+def source_freeze(project: Project, spec: dict[str, Any], now: datetime) -> None:
+    """A dataset is immutable from its first use by a run."""
+    if spec.get("source"):
+        home = source_of(project, spec["source"]).home
+        Dataset.objects.filter(pk=home.pk, frozen_at=None).update(frozen_at=now)

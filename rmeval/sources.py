@@ -1,0 +1,195 @@
+"""Where pairs with known preferences come from: a dataset's own preferences, or the frozen rows of a snapshot.
+
+Both tables name their columns alike, so one class reads either. Rows stream through server-side cursors.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+from uuid import UUID
+
+from django.db.models import Case, Exists, F, FilteredRelation, FloatField, OuterRef, Q, QuerySet, Subquery, When
+
+from annotator.errors import FieldError, InvalidInput, NotFound
+from annotator.models import Dataset, Preference, Project, Response, Snapshot, SnapshotRow
+from rmeval.models import Checkpoint, Score
+from workers.data.schema import PreferencePair, ResponseItem
+
+CHUNK = 2000
+PAIR_COLUMNS = (
+    "pk",
+    "example__prompt",
+    "response_a__messages",
+    "response_b__messages",
+    "verdict",
+    "preference_strength",
+    "response_a_id",
+    "response_b_id",
+    "example_id",
+    "example__prompt_hash",
+    "example__meta",
+)
+
+
+@dataclass(frozen=True)
+class PairSource:
+    """One of the two is set."""
+
+    dataset: Dataset | None = None
+    snapshot: Snapshot | None = None
+
+    @property
+    def kind(self) -> str:
+        return "dataset" if self.dataset else "snapshot"
+
+    @cached_property
+    def row(self) -> Dataset | Snapshot:
+        found = self.dataset or self.snapshot
+        if found is None:
+            raise ValueError("a source is a dataset or a snapshot")
+        return found
+
+    @property
+    def uid(self) -> UUID:
+        return self.row.uid
+
+    @property
+    def name(self) -> str:
+        return self.dataset.name if self.dataset else f"{self.snapshot_row.queue.name}, snapshot {self.snapshot_row.number}"
+
+    @property
+    def snapshot_row(self) -> Snapshot:
+        if self.snapshot is None:
+            raise ValueError("not a snapshot")
+        return self.snapshot
+
+    @property
+    def project(self) -> Project:
+        return self.dataset.project if self.dataset else self.snapshot_row.queue.project
+
+    @property
+    def home(self) -> Dataset:
+        """The dataset that holds the texts."""
+        return self.dataset or self.snapshot_row.queue.dataset
+
+    @property
+    def topic(self) -> str:
+        return f"dataset.{self.dataset.uid}" if self.dataset else f"queue.{self.snapshot_row.queue.uid}"
+
+    @property
+    def spec(self) -> dict[str, str]:
+        return {self.kind: str(self.uid)}
+
+    def pairs(self) -> "QuerySet[Any]":
+        """Rows with a verdict, in stored order."""
+        if self.dataset:
+            return Preference.objects.filter(dataset=self.dataset).order_by("pk")
+        return SnapshotRow.objects.filter(snapshot=self.snapshot_row, verdict__isnull=False).order_by("pk")
+
+    def decided(self) -> "QuerySet[Any]":
+        """Pairs with a chosen and a rejected response: what accuracy is counted on."""
+        return self.pairs().filter(verdict__in=["a", "b"])
+
+    def responses(self) -> "QuerySet[Response]":
+        """Every response a model has to score here: all of a dataset's, those in the rows of a snapshot."""
+        if self.dataset:
+            return Response.objects.filter(example__dataset=self.dataset)
+        rows = SnapshotRow.objects.filter(snapshot=self.snapshot_row)
+        used = Q(pk__in=Subquery(rows.values("response_a_id"))) | Q(pk__in=Subquery(rows.values("response_b_id")))
+        return Response.objects.filter(used)
+
+    def unscored(self, checkpoint: Checkpoint, *, only_pairs: bool = False) -> "QuerySet[Response]":
+        scored = Score.objects.filter(checkpoint=checkpoint, extra="", response=OuterRef("pk"))
+        responses = self.responses()
+        if only_pairs and self.dataset:
+            rows = self.pairs()
+            used = Q(pk__in=Subquery(rows.values("response_a_id"))) | Q(pk__in=Subquery(rows.values("response_b_id")))
+            responses = responses.filter(used)
+        return responses.exclude(Exists(scored)).order_by("example_id", "number")
+
+    def stream_pairs(self) -> Iterator[PreferencePair]:
+        for row in self.pairs().values_list(*PAIR_COLUMNS).iterator(chunk_size=CHUNK):
+            yield PreferencePair(
+                pair_id=f"{self.kind}-{row[0]}",
+                prompt=row[1],
+                response_a=row[2],
+                response_b=row[3],
+                verdict=row[4],
+                preference_strength=row[5],
+                response_a_id=row[6],
+                response_b_id=row[7],
+                example_id=row[8],
+                prompt_key=bytes(row[9]).hex(),
+                source=str(self.uid),
+                meta=row[10],
+            )
+
+    def stream_unscored(self, checkpoint: Checkpoint, *, only_pairs: bool = False) -> Iterator[ResponseItem]:
+        rows = self.unscored(checkpoint, only_pairs=only_pairs).values_list("pk", "example__prompt", "messages")
+        for pk, prompt, messages in rows.iterator(chunk_size=CHUNK):
+            yield ResponseItem(response_id=pk, prompt=prompt, response=messages)
+
+    def sha256(self) -> str:
+        """Identity of the pairs: texts (by content hash), which responses, verdict and strength, in stored order."""
+        digest = hashlib.sha256()
+        columns = (
+            "example__content_hash",
+            "response_a__number",
+            "response_b__number",
+            "verdict",
+            "preference_strength",
+        )
+        for content, *rest in self.pairs().values_list(*columns).iterator(chunk_size=CHUNK):
+            digest.update(bytes(content))
+            digest.update(repr(rest).encode())
+        return digest.hexdigest()
+
+
+def with_rewards(rows: "QuerySet[Any]", checkpoint: Checkpoint, *, prefix: str = "") -> "QuerySet[Any]":
+    """Annotate pairs with a checkpoint's rewards of both responses and its margin r(chosen) - r(rejected).
+
+    Pairs that the checkpoint has not scored are left out.
+    """
+    names = {side: f"{prefix}reward_{side}" for side in "ab"}
+    joins = {
+        f"{prefix}score_{side}": FilteredRelation(
+            f"response_{side}__scores",
+            condition=Q(
+                **{f"response_{side}__scores__checkpoint": checkpoint, f"response_{side}__scores__extra": ""}
+            ),
+        )
+        for side in "ab"
+    }
+    rows = rows.annotate(**joins).annotate(**{names[side]: F(f"{prefix}score_{side}__value") for side in "ab"})
+    rows = rows.filter(**{f"{name}__isnull": False for name in names.values()})
+    a, b = F(names["a"]), F(names["b"])
+    margin = Case(When(verdict="a", then=a - b), When(verdict="b", then=b - a), output_field=FloatField())
+    return rows.annotate(**{f"{prefix}margin": margin})
+
+
+def source_of(project: Project, source: dict[str, Any], *, pointer: str = "/source") -> PairSource:
+    """The source a spec names, from the same project; anything else is as good as not there."""
+    datasets = Dataset.objects.filter(project=project, deleted_at=None).select_related("project")
+    snapshots = Snapshot.objects.filter(queue__project=project).select_related("queue__project", "queue__dataset")
+    dataset = datasets.filter(uid=source["dataset"]).first() if source.get("dataset") else None
+    snapshot = snapshots.filter(uid=source["snapshot"]).first() if source.get("snapshot") else None
+    found = PairSource(dataset=dataset, snapshot=None if dataset else snapshot)
+    if dataset is None and snapshot is None:
+        detail = "This project has no such dataset or snapshot."
+        raise NotFound(detail, code="unknown_source", errors=[FieldError(pointer, "unknown_source", detail)])
+    return found
+
+
+def check_ready(source: PairSource, *, pointer: str = "/source", needs_preferences: bool = True) -> None:
+    """Refuse a source that is still filling, or that has no decided preference where one is needed."""
+    if source.row.state != "ready":
+        detail = f"{source.name} is {source.row.state}, not ready. Wait until it is, or choose another."
+        raise InvalidInput(detail, code="source_not_ready", errors=[FieldError(pointer, "source_not_ready", detail)])
+    if needs_preferences and not source.decided().exists():
+        detail = (
+            f"{source.name} has no preferences (pairs with a chosen and a rejected response). "
+            "Choose a dataset imported with them, or a snapshot of a queue."
+        )
+        raise InvalidInput(detail, code="no_preferences", errors=[FieldError(pointer, "no_preferences", detail)])

@@ -1,0 +1,84 @@
+"""From a job's pydantic Spec to errors a person can act on: JSON pointers, and the references checked to be of the project."""
+
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel
+
+from annotator.errors import FieldError, InvalidInput, NotFound
+from annotator.models import Project
+from rmeval.models import Checkpoint, RewardModel
+from rmeval.sources import check_ready, source_of
+from workers.errors import SpecError
+from workers.jobs import JOBS
+from workers.registry import UnknownName
+from workers.specs import parse_spec
+
+
+def problems(error: SpecError) -> list[FieldError]:
+    return [FieldError(item["pointer"], item["code"], item["detail"]) for item in error.errors]
+
+
+def in_words(errors: list[FieldError]) -> str:
+    return "; ".join(f"{error.pointer.rsplit('/', 1)[-1]}: {error.detail}" for error in errors)
+
+
+def job_of(kind: str) -> Any:
+    """A registered job kind, or what is known instead."""
+    try:
+        return JOBS.get(kind)
+    except UnknownName as error:
+        raise InvalidInput(str(error), code="unknown_kind", errors=[FieldError("/kind", "unknown_kind", str(error))]) from error
+
+
+def spec_clean(job: Any, spec: object) -> dict[str, Any]:
+    """The full spec with its defaults as it will be kept, or every wrong value named."""
+    if not isinstance(spec, dict):
+        raise InvalidInput("spec must be a JSON object.", errors=[FieldError("/spec", "type", "Not an object.")])
+    try:
+        cleaned: BaseModel = parse_spec(job.Spec, spec, at="/spec")
+    except SpecError as error:
+        errors = problems(error)
+        raise InvalidInput(f"The spec has wrong values. {in_words(errors)}", errors=errors) from error
+    return cleaned.model_dump(mode="json")
+
+
+def as_uid(value: object, pointer: str) -> UUID:
+    try:
+        return UUID(str(value))
+    except ValueError as error:
+        detail = "This is not a uid."
+        raise InvalidInput(detail, errors=[FieldError(pointer, "uid", detail)]) from error
+
+
+def missing(detail: str, pointer: str) -> NotFound:
+    return NotFound(detail, code="unknown_reference", errors=[FieldError(pointer, "unknown_reference", detail)])
+
+
+def check_reward_model(project: Project, value: Any, pointer: str) -> None:
+    if not RewardModel.objects.filter(project=project, deleted_at=None, uid=as_uid(value, pointer)).exists():
+        raise missing("This project has no such reward model.", pointer)
+
+
+def check_checkpoint(project: Project, value: Any, pointer: str) -> None:
+    if not Checkpoint.objects.filter(reward_model__project=project, uid=as_uid(value, pointer)).exists():
+        raise missing("This project has no such checkpoint.", pointer)
+
+
+def check_source(project: Project, value: Any, pointer: str, *, needs_preferences: bool = True) -> None:
+    for key in ("dataset", "snapshot"):
+        if value.get(key):
+            as_uid(value[key], f"{pointer}/{key}")
+    check_ready(source_of(project, value, pointer=pointer), pointer=pointer, needs_preferences=needs_preferences)
+
+
+def check_references(project: Project, spec: dict[str, Any], *, needs_preferences: bool = True) -> None:
+    """Everything a spec names must be of its project, readable and not empty. Fields mean the same in every job."""
+    if spec.get("reward_model"):
+        check_reward_model(project, spec["reward_model"], "/spec/reward_model")
+    if spec.get("checkpoint"):
+        check_checkpoint(project, spec["checkpoint"], "/spec/checkpoint")
+    if spec.get("source"):
+        check_source(project, spec["source"], "/spec/source", needs_preferences=needs_preferences)
+    for index, source in enumerate(spec.get("evaluate_on") or []):
+        check_source(project, source, f"/spec/evaluate_on/{index}")

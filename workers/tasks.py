@@ -1,0 +1,89 @@
+"""Celery entry points: the one module here that imports Django apps."""
+
+import socket
+from os import getpid
+from typing import Any
+
+from celery import shared_task
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from workers.errors import JobCancelled, TransientError
+
+
+@shared_task(
+    name="workers.tasks.run_job",
+    acks_late=True,
+    reject_on_worker_lost=True,
+    ignore_result=True,
+    autoretry_for=(TransientError,),
+    retry_backoff=30,
+    max_retries=3,
+)
+def run_job(run_uid: str) -> None:
+    """Execute one run. Safe to deliver twice: only the caller that wins run_start() works."""
+    from rmeval.models import Run
+    from rmeval.services.runs import run_start
+
+    run = Run.objects.select_related("project", "reward_model").filter(uid=run_uid).first()
+    if run is None or not run_start(
+        run=run,
+        worker=f"{socket.gethostname()}:{getpid()}",
+        now=timezone.now(),
+        stale=settings.RUN_HEARTBEAT_STALE,
+        max_attempts=settings.RUN_MAX_ATTEMPTS,
+    ):
+        return
+    execute(run)
+
+
+def execute(run: Any) -> None:
+    """Work on a run that this process has won, and end it whatever happens."""
+    from rmeval.failures import describe
+    from rmeval.models import Run
+    from rmeval.services.completion import run_complete
+    from rmeval.services.runs import run_finish, run_requeue
+
+    attempt = run.attempt
+    try:
+        result = supervised(run)
+    except JobCancelled:
+        run_finish(run=run, attempt=attempt, state=Run.State.CANCELLED, now=timezone.now())
+    except TransientError as error:
+        limits = {"max_attempts": settings.RUN_MAX_ATTEMPTS, "now": timezone.now()}
+        if run_requeue(run=run, attempt=attempt, reason=f"{error}", **limits):
+            raise
+    except Exception as error:
+        run_finish(run=run, attempt=attempt, state=Run.State.FAILED, error=describe(error), now=timezone.now())
+        raise
+    else:
+        with transaction.atomic():
+            followers = run_complete(run=run, attempt=attempt, result=result, now=timezone.now())
+            for follower in followers:
+                enqueue(follower)
+
+
+def supervised(run: Any) -> dict[str, Any]:
+    """Run the job beside the thread that beats, writes and watches for a cancel."""
+    from rmeval.environment import environment
+    from rmeval.job_context import DatabaseJobContext
+    from rmeval.report import RunReport
+    from rmeval.services.runs import run_environment
+    from rmeval.supervisor import RunSupervisor
+    from workers.jobs import JOBS
+    from workers.specs import parse_spec
+
+    run_environment(run=run, **environment())
+    report = RunReport(run)
+    job = JOBS.get(run.kind)()
+    with RunSupervisor(run, report):
+        return job.run(DatabaseJobContext(run, report), parse_spec(job.Spec, run.spec))
+
+
+def enqueue(run: Any) -> None:
+    """Wake a worker at commit. A broker that cannot be reached is logged, not raised: the sweep enqueues again."""
+    from workers.jobs import JOBS
+
+    queue = JOBS.get(run.kind).queue
+    transaction.on_commit(lambda: run_job.apply_async(args=[str(run.uid)], queue=queue), robust=True)

@@ -14,7 +14,7 @@ from annotator import models
 from annotator.authentication import token_digest
 
 PASSWORD = "a plain test password"
-QUESTIONS = [{"type": "pairwise", "name": "preference", "scale": 7, "allow_tie": True, "allow_both_bad": True}]
+QUESTIONS = [{"type": "pairwise", "name": "preference", "points": 7, "allow_tie": True, "allow_both_bad": True}]
 
 
 def digest(value: Any) -> bytes:

@@ -23,6 +23,12 @@ class Queue(UidModel):
         BREADTH = "breadth", "every item once before any twice"
         DEPTH = "depth", "finish started items first"
 
+    class PairPolicy(models.TextChoices):
+        ALL = "all", "every pair of responses"
+        ADJACENT = "adjacent", "neighbours in stored order"
+        RANDOM = "random", "one random pair of each example"
+        LISTED = "listed", "pairs named by whoever made the queue"
+
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="queues")
     dataset = models.ForeignKey(Dataset, on_delete=models.PROTECT, related_name="queues")
     name = models.CharField(max_length=200)
@@ -30,7 +36,11 @@ class Queue(UidModel):
     overlap = models.PositiveSmallIntegerField(default=1)
     lease = models.DurationField(default=timedelta(minutes=10))
     order_policy = models.CharField(max_length=10, choices=OrderPolicy.choices, default=OrderPolicy.BREADTH)
+    pair_policy = models.CharField(max_length=10, choices=PairPolicy.choices, default=PairPolicy.ALL)
+    max_pairs = models.PositiveSmallIntegerField(default=10, help_text="At most so many pairs of one example.")
     seed = models.PositiveIntegerField(default=0)
+    built_to = models.BigIntegerField(default=0, help_text="Last example id whose items are made.")
+    enqueued_at = models.DateTimeField(null=True, blank=True, help_text="Last time a worker was asked to build it.")
     n_items = models.PositiveIntegerField(default=0)
     n_slots = models.PositiveIntegerField(
         default=0, help_text="Slots planned: items x overlap, voided ones not counted."
@@ -184,9 +194,8 @@ class Assignment(UidModel):
 
     class Meta:
         constraints: ClassVar = [
-            models.UniqueConstraint(
-                fields=["item", "rater"], condition=Q(state="active"), name="one_active_assignment"
-            ),
+            # Once per rater and item for ever: a lease that ran out is taken up again with its order and draft.
+            models.UniqueConstraint(fields=["item", "rater"], name="one_assignment_per_rater"),
         ]
         indexes: ClassVar = [models.Index(fields=["queue", "rater", "-id"], name="assignment_history")]
 

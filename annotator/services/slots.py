@@ -1,0 +1,147 @@
+"""Slots: the statements that make overlap an invariant. Everything that moves a slot is here.
+
+A slot goes open -> leased -> submitted. Who holds one is decided by its lease token, never by the state of a person.
+All statements lock slots before assignments, so two of them never wait for each other in a circle.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db import connection
+
+from annotator.models import Queue
+from annotator.services.queue_items import BOOST
+
+# NOT EXISTS ignores the stage on purpose: nobody reviews what they annotated themselves.
+ELIGIBLE = """
+  AND NOT EXISTS (SELECT 1 FROM annotator_slot AS mine WHERE mine.item_id = slot.item_id AND mine.rater_id = %(rater)s)
+  AND NOT EXISTS (
+    SELECT 1 FROM annotator_exclusion AS x WHERE x.item_id = slot.item_id AND x.rater_id = %(rater)s)
+"""
+
+PICK_BREADTH = f"""
+  SELECT slot.id FROM annotator_slot AS slot
+  WHERE slot.queue_id = %(queue)s AND slot.stage = 0 AND slot.state = 0
+  {ELIGIBLE}
+  ORDER BY slot.slot_no, slot.priority DESC, slot.id
+  LIMIT 1 FOR UPDATE OF slot SKIP LOCKED
+"""
+
+# Started items carry a boost; the deepest are taken first, then fresh ones. Each number is one range of the index.
+PICK_DEPTH = f"""
+  SELECT found.id FROM generate_series(%(deepest)s, 1, -1) AS number
+  CROSS JOIN LATERAL (
+    SELECT slot.id FROM annotator_slot AS slot
+    WHERE slot.queue_id = %(queue)s AND slot.stage = 0 AND slot.state = 0 AND slot.slot_no = number
+      AND slot.priority >= CASE WHEN number = 1 THEN 0 ELSE {BOOST} END
+    {ELIGIBLE}
+    ORDER BY slot.priority DESC, slot.id
+    LIMIT 1 FOR UPDATE OF slot SKIP LOCKED
+  ) AS found
+  LIMIT 1
+"""
+
+LEASE = """
+WITH pick AS ({pick})
+UPDATE annotator_slot AS slot
+SET state = 1, rater_id = %(rater)s, lease_token = gen_random_uuid(), lease_until = %(until)s
+FROM pick WHERE slot.id = pick.id
+RETURNING slot.id, slot.item_id, slot.lease_token
+"""
+
+BOOST_STARTED = f"""
+UPDATE annotator_slot SET priority = priority + {BOOST}
+WHERE item_id = %(item)s AND stage = 0 AND state = 0 AND priority < {BOOST}
+"""
+
+# A rater whose lease ran out takes the item up again where a slot of it is still open.
+RETAKE = """
+WITH pick AS (
+  SELECT id FROM annotator_slot
+  WHERE item_id = %(item)s AND stage = 0 AND state = 0 ORDER BY slot_no LIMIT 1 FOR UPDATE SKIP LOCKED)
+UPDATE annotator_slot AS slot
+SET state = %(state)s, rater_id = %(rater)s, lease_token = %(token)s, lease_until = %(until)s
+FROM pick
+WHERE slot.id = pick.id
+  AND NOT EXISTS (SELECT 1 FROM annotator_slot AS m WHERE m.item_id = %(item)s AND m.rater_id = %(rater)s)
+RETURNING slot.id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class LeasedSlot:
+    slot_id: int
+    item_id: int
+    lease_token: UUID
+
+
+def rater_lock(queue_id: int, rater_id: int) -> None:
+    """Until the transaction ends, other requests of this rater in this queue wait: two tabs stand in line.
+
+    A statement of its own, because a later one must see what the request before us has committed.
+    """
+    run("SELECT pg_advisory_xact_lock(%(queue)s, %(rater)s)", queue=queue_id & 0x7FFFFFFF, rater=rater_id & 0x7FFFFFFF)
+
+
+def slot_lease(*, queue: Queue, rater_id: int, until: datetime) -> LeasedSlot | None:
+    """Lease one open slot of an item that the rater has not met. None when there is none."""
+    is_depth = queue.order_policy == Queue.OrderPolicy.DEPTH
+    pick = PICK_DEPTH if is_depth else PICK_BREADTH
+    values = {"queue": queue.pk, "rater": rater_id, "until": until, "deepest": queue.overlap}
+    row = run(LEASE.format(pick=pick), **values)
+    if row is None:
+        return None
+    if is_depth:
+        run(BOOST_STARTED, item=row[1])
+    return LeasedSlot(*row)
+
+
+def slot_renew(*, slot_id: int | None, lease_token: UUID, until: datetime) -> bool:
+    """Extend a lease that is still held. Never shortens it."""
+    query = """
+        UPDATE annotator_slot SET lease_until = greatest(lease_until, %(until)s)
+        WHERE id = %(slot)s AND lease_token = %(token)s AND state = 1 RETURNING id"""
+    return run(query, slot=slot_id, token=lease_token, until=until) is not None
+
+
+def slot_retake(*, item_id: int, rater_id: int, lease_token: UUID, until: datetime) -> int | None:
+    """Lease an open slot of this very item, for a rater whose lease of it ran out."""
+    row = run(RETAKE, item=item_id, rater=rater_id, token=lease_token, until=until, state=1)
+    return row[0] if row else None
+
+
+def slot_fill(*, slot_id: int | None, item_id: int, rater_id: int, lease_token: UUID) -> int | None:
+    """Submit: fill the slot held by this lease, else any open slot of the item. None: the answer is surplus."""
+    query = """
+        UPDATE annotator_slot SET state = 2, lease_token = NULL, lease_until = NULL
+        WHERE id = %(slot)s AND lease_token = %(token)s AND state = 1 RETURNING id"""
+    row = run(query, slot=slot_id, token=lease_token) or run(
+        RETAKE, item=item_id, rater=rater_id, token=None, until=None, state=2
+    )
+    return row[0] if row else None
+
+
+def slot_release(*, slot_id: int | None, lease_token: UUID) -> bool:
+    """Give a held slot back. False when the lease is no longer ours."""
+    query = """
+        UPDATE annotator_slot SET state = 0, rater_id = NULL, lease_token = NULL, lease_until = NULL
+        WHERE id = %(slot)s AND lease_token = %(token)s AND state = 1 RETURNING id"""
+    return run(query, slot=slot_id, token=lease_token) is not None
+
+
+def slot_reopen(*, slot_id: int | None, rater_id: int, lease_token: UUID, until: datetime) -> bool:
+    """Take one's own submitted slot back to leased, to correct the answer. Nobody else can get it meanwhile."""
+    query = """
+        UPDATE annotator_slot SET state = 1, lease_token = %(token)s, lease_until = %(until)s
+        WHERE id = %(slot)s AND rater_id = %(rater)s AND state = 2 RETURNING id"""
+    return run(query, slot=slot_id, rater=rater_id, token=lease_token, until=until) is not None
+
+
+def run(query: str, **values: Any) -> tuple[Any, ...] | None:
+    """One statement, its first row."""
+    with connection.cursor() as cursor:
+        cursor.execute(query, values)
+        row: tuple[Any, ...] | None = cursor.fetchone() if cursor.description else None
+        return row

@@ -1,0 +1,48 @@
+"""Celery entry points of imports: the slow half of a service, with nothing but a uid (docs/decisions/040)."""
+
+from pathlib import Path
+
+from celery import shared_task
+from django.conf import settings
+from django.utils import timezone
+
+from annotator.models import Dataset
+from annotator.services.imports import ImportRunning, dataset_import
+from annotator.services.search import index_fill, sweep_index
+from annotator.services.uploads import sweep_imports, upload_path
+from workers.data.rows import Limits
+
+
+@shared_task(acks_late=True, reject_on_worker_lost=True, ignore_result=True, queue="default")
+def dataset_import_task(dataset_uid: str) -> None:
+    """Import the stored upload of a dataset. Safe to deliver twice: one worker holds the lock, ended imports are left."""
+    dataset = Dataset.objects.select_related("project").get(uid=dataset_uid)
+    path = upload_path(dataset, Path(settings.UPLOAD_DIR))
+    if dataset.state != Dataset.State.IMPORTING or not path.exists():
+        return
+    try:
+        with path.open("rb") as stream:
+            dataset_import(dataset=dataset, stream=stream, limits=import_limits(), clock=timezone.now)
+    except ImportRunning:
+        return
+    path.unlink(missing_ok=True)
+    dataset_index_task.delay(dataset_uid)
+
+
+@shared_task(acks_late=True, reject_on_worker_lost=True, ignore_result=True, queue="default")
+def dataset_index_task(dataset_uid: str) -> None:
+    """Fill the full-text index of a dataset."""
+    index_fill(dataset=Dataset.objects.get(uid=dataset_uid))
+
+
+@shared_task(ignore_result=True, queue="default")
+def imports_sweep_task() -> None:
+    """Ask again for imports that nobody works on, and for indexes that are behind."""
+    for dataset in sweep_imports(upload_dir=Path(settings.UPLOAD_DIR), now=timezone.now()):
+        dataset_import_task.delay(str(dataset.uid))
+    for dataset in sweep_index(now=timezone.now()):
+        dataset_index_task.delay(str(dataset.uid))
+
+
+def import_limits() -> Limits:
+    return Limits(max_bytes=settings.IMPORT_MAX_BYTES)

@@ -10,6 +10,7 @@ from typing import Any
 from workers.data.examples import ParsedResponse, RowProblem
 from workers.data.schema import Message
 from workers.data.transcripts import is_transcript, transcript_messages
+from workers.data.values import text_problem, value_problem
 
 PROMPT_NAMES = ("prompt", "question", "instruction", "context", "query", "input", "text", "i_chosen")
 SYSTEM_NAMES = ("system_prompt", "system")
@@ -64,10 +65,17 @@ def listed(value: Any) -> Any:
     if isinstance(value, str) and value[:1] == "[":
         try:
             parsed = json.loads(value)
-        except ValueError:
+            is_sound = not (text_problem({"": parsed}) or value_problem({"": parsed}))
+        except (ValueError, RecursionError):
             return value
-        return parsed if isinstance(parsed, list) else value
+        return parsed if is_sound else value
     return value
+
+
+def as_turns(value: Any) -> Any:
+    """A list of turns, also where it is written as JSON text; any other value, such as a text like "[1, 2]", stays."""
+    turns = listed(value)
+    return turns if is_messages(turns) else value
 
 
 def is_messages(value: Any) -> bool:
@@ -114,7 +122,7 @@ def take_prompt(data: dict[str, Any]) -> list[Message]:
         raise RowProblem(
             "missing_prompt", f"the prompt is missing: {f'{found} is empty' if found else 'no column prompt'}"
         )
-    value = listed(data.pop(name))
+    value = as_turns(data.pop(name))
     if isinstance(value, list):
         return messages_from(value)
     if is_transcript(value):

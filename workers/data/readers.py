@@ -14,7 +14,7 @@ from workers.data.delimited import delimited_rows
 from workers.data.json_rows import array_rows, jsonl_rows
 from workers.data.parquet_rows import parquet_rows
 from workers.data.rows import FileError, Limits, Row, RowError, StreamBroken
-from workers.data.source import GZIP_MAGIC, GunzipSource, Pushback, buffered, read_head, spooled
+from workers.data.source import GZIP_MAGIC, HEAD_BYTES, GunzipSource, Pushback, buffered, read_head, spooled
 
 PARQUET_MAGIC = b"PAR1"
 READABLE = "JSON Lines, a JSON array, CSV, TSV or Parquet, each also gzipped"
@@ -69,9 +69,9 @@ def open_rows(stream: BinaryIO, *, name: str, limits: Limits = Limits()) -> Iter
         reader.read(len(codecs.BOM_UTF8))
         head = head[len(codecs.BOM_UTF8) :]
     start = head.lstrip()
-    if not start:
+    if not start and len(head) < HEAD_BYTES - len(codecs.BOM_UTF8):
         raise _nothing_in(reader, name)
-    if start.startswith(b"{"):
+    if not start or start.startswith(b"{"):
         return _until_broken(jsonl_rows(reader, limits))
     if start.startswith(b"["):
         return _until_broken(array_rows(reader, limits))

@@ -10,7 +10,6 @@ from typing import Any
 from uuid import UUID
 
 MAX_DEPTH = 64
-MAX_CONTAINERS = 100_000
 NUL = "holds a NUL character, which PostgreSQL text cannot store; remove it"
 NOT_UTF8 = "is not UTF-8 text; save the file as UTF-8"
 INT64_SPAN = float(2**63)
@@ -63,18 +62,24 @@ def value_problem(data: dict[str, Any]) -> tuple[str, str] | None:
 
 
 def may_have_lost_digits(data: dict[str, Any]) -> bool:
-    """True when a number is so large that the fast parser may have rounded an integer to a float."""
-    stack: list[Any] = [data]
-    for container in stack:  # grows while it is walked
-        for value in container.values() if type(container) is dict else container:
-            kind = type(value)
-            if kind is dict or kind is list:
-                stack.append(value)
-            elif kind is float and abs(value) >= INT64_SPAN:
-                return True
-        if len(stack) > MAX_CONTAINERS:
-            raise RecursionError
-    return False
+    """True when a number is so large that the fast parser may have rounded an integer to a float.
+
+    Raises RecursionError for values nested deeper than MAX_DEPTH.
+    """
+    level: list[Any] = [data]
+    for _ in range(MAX_DEPTH):
+        inner: list[Any] = []
+        for container in level:
+            for value in container.values() if type(container) is dict else container:
+                kind = type(value)
+                if kind is dict or kind is list:
+                    inner.append(value)
+                elif kind is float and abs(value) >= INT64_SPAN:
+                    return True
+        if not inner:
+            return False
+        level = inner
+    raise RecursionError
 
 
 def json_ready(value: Any) -> Any:

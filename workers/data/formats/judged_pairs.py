@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 from workers.data.columns import (
     PROMPT_NAMES,
+    as_turns,
     is_messages,
-    listed,
     messages_from,
     named,
     response_from,
@@ -77,7 +77,7 @@ class JudgedPairs:
         names = _sides(meta)
         if not names:
             raise RowProblem("missing_response", "the columns response_a and response_b are missing")
-        values = [listed(meta.pop(name)) for name in names]
+        values = [as_turns(meta.pop(name)) for name in names]
         label = _label(meta, numbered=names in NUMBERED_SIDES)
         prompt, responses = _prompt_and_responses(meta, names, values)
         _name_models(meta, responses)

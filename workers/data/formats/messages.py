@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from workers.data.columns import is_messages, listed, messages_from, response_from, share_fitting, take_id, take_prompt
+from workers.data.columns import (
+    as_turns,
+    is_messages,
+    messages_from,
+    response_from,
+    share_fitting,
+    take_id,
+    take_prompt,
+)
 from workers.data.examples import ParsedExample, ParsedPreference, ParsedResponse, RowProblem, refuse_identical
 from workers.data.formats import FORMATS
 from workers.data.rows import Row
@@ -42,7 +50,7 @@ class ConversationalLists:
     def parse(self, row: Row) -> ParsedExample:
         meta = dict(row.data)
         if not _is_pair(meta) and (name := _whole_name(meta)):
-            prompt, responses = _last_turn(messages_from(listed(meta.pop(name))))
+            prompt, responses = _last_turn(messages_from(as_turns(meta.pop(name))))
             return ParsedExample(prompt, responses, [], meta, take_id(meta), row.line)
         sides = [_side(meta, "chosen"), _side(meta, "rejected")]
         prompt, turns = _split(meta, sides)
@@ -53,15 +61,15 @@ class ConversationalLists:
 
 
 def _is_pair(row: Mapping[str, Any]) -> bool:
-    return is_messages(listed(row.get("chosen"))) and is_messages(listed(row.get("rejected")))
+    return all(is_messages(as_turns(row.get(name))) for name in ("chosen", "rejected"))
 
 
 def _whole_name(row: Mapping[str, Any]) -> str:
-    return next((name for name in WHOLE_NAMES if is_messages(listed(row.get(name)))), "")
+    return next((name for name in WHOLE_NAMES if is_messages(as_turns(row.get(name)))), "")
 
 
 def _side(meta: dict[str, Any], name: str) -> list[Message]:
-    value = listed(meta.pop(name, None))
+    value = as_turns(meta.pop(name, None))
     if not is_messages(value):
         raise RowProblem("missing_response", f"{name} is not a list of turns with role and content")
     return messages_from(value)
@@ -72,7 +80,7 @@ def _split(meta: dict[str, Any], sides: list[list[Message]]) -> tuple[list[Messa
     if all(side[0]["role"] != "assistant" for side in sides):
         prompt, turns = split_shared(sides)
         repeated = meta.get("prompt")
-        if listed(repeated) == prompt or any(turn["content"] == repeated for turn in prompt):
+        if as_turns(repeated) == prompt or any(turn["content"] == repeated for turn in prompt):
             meta.pop("prompt")
         return prompt, turns
     return take_prompt(meta), sides

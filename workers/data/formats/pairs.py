@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 
 from workers.data.columns import (
     PROMPT_NAMES,
+    as_turns,
     finite,
     is_messages,
-    listed,
     named,
     response_from,
     share_fitting,
@@ -67,7 +67,7 @@ class ExplicitPairs:
 
 def _fits(row: Mapping[str, Any]) -> bool:
     chosen, rejected = row.get(named(row, CHOSEN_NAMES)), row.get(named(row, REJECTED_NAMES))
-    texts = not is_messages(listed(chosen)) and not is_messages(listed(rejected))
+    texts = not is_messages(as_turns(chosen)) and not is_messages(as_turns(rejected))
     return bool(named(row, PROMPT_NAMES)) and chosen is not None and rejected is not None and texts
 
 
@@ -82,7 +82,6 @@ def _side(meta: dict[str, Any], names: Sequence[str]) -> list[ParsedResponse]:
     value = meta.pop(name, None)
     if value is None or value == []:
         raise RowProblem("missing_response", f"{names[0]} is missing")
-    value = listed(value)
     if not isinstance(value, list) or is_messages(value):
         return [response_from(value, column=name)]
     responses = [response_from(item, column=f"{name}[{index}]") for index, item in enumerate(value)]

@@ -1,0 +1,1 @@
+"""torch code. Importing this package is cheap; its modules load torch."""

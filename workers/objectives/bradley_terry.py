@@ -1,0 +1,63 @@
+"""Bradley-Terry: the pairwise log-likelihood that nearly every scalar reward model is trained with."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from workers.data.schema import PreferencePair
+from workers.objectives import OBJECTIVES
+from workers.objectives.base import PairTargets
+from workers.specs import SpecModel
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@OBJECTIVES.add("bradley_terry")
+class BradleyTerry:
+    """-log sigmoid(r(chosen) - r(rejected)): the odds that a response is preferred are exp(margin).
+
+    Rewards are fixed only up to a constant per prompt; a small centring term keeps their mean near zero.
+    """
+
+    title: ClassVar[str] = "Bradley-Terry"
+
+    class Config(SpecModel):
+        """Settings of the Bradley-Terry objective."""
+
+        ties: Literal["drop", "half"] = Field(
+            default="drop", description="Leave ties out, or aim at even odds. Pairs where both are bad are left out."
+        )
+        label_smoothing: float = Field(
+            default=0.0, ge=0, lt=0.5, description="Share of verdicts taken to be the wrong way round."
+        )
+        centre_coefficient: float = Field(
+            default=0.01, ge=0, le=10, description="Weight of (r_a + r_b)^2, which keeps the mean reward near zero."
+        )
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def targets(self, pairs: Sequence[PreferencePair]) -> PairTargets:
+        smooth = self.config.label_smoothing
+        aim = {"a": 1.0 - smooth, "b": smooth, "tie": 0.5, "both_bad": 0.5}
+        used = {"a", "b", "tie"} if self.config.ties == "half" else {"a", "b"}
+        return PairTargets(
+            is_used=np.array([p.verdict in used and p.weight > 0 for p in pairs], dtype=np.bool_),
+            target=np.array([aim[p.verdict] for p in pairs], dtype=np.float64),
+            weight=np.array([p.weight for p in pairs], dtype=np.float64),
+            offset=np.zeros(len(pairs), dtype=np.float64),
+            is_tie=np.array([p.verdict == "tie" for p in pairs], dtype=np.bool_),
+        )
+
+    def loss(self, rewards_a: "Tensor", rewards_b: "Tensor", targets: PairTargets) -> "Tensor":
+        from workers.nn.losses import pairwise_loss
+
+        found = pairwise_loss(
+            rewards_a - rewards_b, target=targets.target, weight=targets.weight, offset=targets.offset
+        )
+        if self.config.centre_coefficient:
+            found = found + self.config.centre_coefficient * (rewards_a + rewards_b).square()
+        return found

@@ -1,9 +1,11 @@
 """Celery entry points of imports: the slow half of a service, with nothing but a uid (docs/decisions/040)."""
 
+from datetime import datetime
 from pathlib import Path
 
 from celery import shared_task
 from django.conf import settings
+from django.db import transaction
 from django.utils import timezone
 
 from annotator.models import Dataset
@@ -15,7 +17,7 @@ from workers.data.rows import Limits
 
 @shared_task(acks_late=True, reject_on_worker_lost=True, ignore_result=True, queue="default")
 def dataset_import_task(dataset_uid: str) -> None:
-    """Import the stored upload of a dataset. Safe to deliver twice: one worker holds the lock, ended imports are left."""
+    """Import the stored upload of a dataset. Safe to deliver twice: one worker has the lock, ended imports are left."""
     dataset = Dataset.objects.select_related("project").get(uid=dataset_uid)
     path = upload_path(dataset, Path(settings.UPLOAD_DIR))
     if dataset.state != Dataset.State.IMPORTING or not path.exists():
@@ -26,7 +28,7 @@ def dataset_import_task(dataset_uid: str) -> None:
     except ImportRunning:
         return
     path.unlink(missing_ok=True)
-    dataset_index_task.delay(dataset_uid)
+    enqueue_index(dataset)
 
 
 @shared_task(acks_late=True, reject_on_worker_lost=True, ignore_result=True, queue="default")
@@ -35,13 +37,22 @@ def dataset_index_task(dataset_uid: str) -> None:
     index_fill(dataset=Dataset.objects.get(uid=dataset_uid))
 
 
-@shared_task(ignore_result=True, queue="default")
-def imports_sweep_task() -> None:
+def sweep_once(now: datetime) -> None:
     """Ask again for imports that nobody works on, and for indexes that are behind."""
-    for dataset in sweep_imports(upload_dir=Path(settings.UPLOAD_DIR), now=timezone.now()):
-        dataset_import_task.delay(str(dataset.uid))
-    for dataset in sweep_index(now=timezone.now()):
-        dataset_index_task.delay(str(dataset.uid))
+    for dataset in sweep_imports(upload_dir=Path(settings.UPLOAD_DIR), now=now):
+        enqueue_import(dataset)
+    for dataset in sweep_index(now=now):
+        enqueue_index(dataset)
+
+
+def enqueue_import(dataset: Dataset) -> None:
+    """Wake a worker at commit. A broker that cannot be reached is logged, not raised: the sweep asks again."""
+    transaction.on_commit(lambda: dataset_import_task.apply_async(args=[str(dataset.uid)]), robust=True)
+
+
+def enqueue_index(dataset: Dataset) -> None:
+    if dataset.n_indexed < dataset.n_examples:
+        transaction.on_commit(lambda: dataset_index_task.apply_async(args=[str(dataset.uid)]), robust=True)
 
 
 def import_limits() -> Limits:

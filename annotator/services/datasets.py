@@ -12,6 +12,7 @@ from annotator.errors import DomainError, FieldError, InvalidInput
 from annotator.live import poke
 from annotator.models import AuditEvent, Dataset, Project, User
 from annotator.services.streams import fingerprint
+from annotator.validation import require_storable
 from workers.data.formats import FORMATS
 from workers.data.importing import AUTO, open_examples
 from workers.data.rows import FileError, Limits
@@ -74,6 +75,8 @@ def dataset_create(
 
 
 def _check_request(request: ImportRequest) -> None:
+    for pointer, text in (("/name", request.name), ("/licence", request.licence), ("/file", request.source_name)):
+        require_storable(text, pointer)
     errors = []
     if not request.name.strip():
         errors.append(FieldError("/name", "required", "Give the dataset a name."))

@@ -126,7 +126,7 @@ class Renderer:
                 if prompt
                 else ""
             )
-        except Exception as error:  # noqa: BLE001 - templates are programs of others and raise what they like
+        except Exception as error:
             roles = ", ".join(m["role"] for m in [*prompt, *response])
             raise JobError(
                 f"The backbone's chat template refuses a conversation with the roles {roles}: {error}",

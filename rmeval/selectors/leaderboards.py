@@ -1,0 +1,176 @@
+"""Leaderboards: the newest evaluation of every checkpoint on one dataset or snapshot."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.core.cache import cache
+from django.db.models import Count, Max, Q, QuerySet
+from django.db.models.fields.json import KeyTextTransform
+
+from annotator.models import Dataset, Project, Snapshot
+from rmeval.models import Checkpoint, Evaluation
+from rmeval.sources import PairSource, with_rewards
+from workers.families import FAMILIES
+from workers.stats.intervals import wilson_interval
+
+MAX_SLICES = 12
+SLICES_KEPT_S = 24 * 3600
+SORTS = {"accuracy": "accuracy", "margin": "mean_margin", "pairs": "n", "name": "name", "updated": "updated"}
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A share of n with its 95% Wilson interval."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def as_dict(self) -> dict[str, float | int]:
+        return {"value": self.value, "low": self.low, "high": self.high, "n": self.n}
+
+
+@dataclass(frozen=True)
+class LeaderboardRow:
+    checkpoint: Checkpoint
+    evaluation: Evaluation
+    accuracy: Rate | None
+    mean_margin: float | None
+    n_zero_margin: int
+    n_tie: int
+    is_baseline: bool
+    slices: dict[str, Rate] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return str(self.checkpoint)
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A dataset or snapshot that something was, or can be, evaluated on."""
+
+    source: PairSource
+    n_pairs: int
+    n_evaluations: int
+    best: Evaluation | None
+
+
+def rate(n_right: int, n: int) -> Rate | None:
+    if n == 0:
+        return None
+    found = wilson_interval(n_right, n)
+    return Rate(n_right / n, found.low, found.high, n)
+
+
+def leaderboard_rows(*, source: PairSource, slice_by: str = "", sort: str = "accuracy") -> list[LeaderboardRow]:
+    """Best first; rows without a figure last."""
+    evaluations = (
+        evaluations_of(source)
+        .filter(checkpoint__reward_model__deleted_at=None)
+        .select_related("checkpoint__reward_model", "checkpoint__run", "run")
+    )
+    rows = [row_of(evaluation, source, slice_by) for evaluation in evaluations]
+    return sorted(rows, key=sort_key(sort))
+
+
+def evaluations_of(source: PairSource) -> "QuerySet[Evaluation]":
+    if source.dataset:
+        return Evaluation.objects.filter(dataset=source.dataset)
+    return Evaluation.objects.filter(snapshot=source.snapshot)
+
+
+def row_of(evaluation: Evaluation, source: PairSource, slice_by: str) -> LeaderboardRow:
+    metrics = evaluation.metrics
+    accuracy = metrics.get("accuracy") or {}
+    has_rate = isinstance(accuracy, dict) and accuracy.get("n")
+    family = evaluation.checkpoint.reward_model.family
+    return LeaderboardRow(
+        checkpoint=evaluation.checkpoint,
+        evaluation=evaluation,
+        accuracy=Rate(accuracy["value"], accuracy["low"], accuracy["high"], accuracy["n"]) if has_rate else None,
+        mean_margin=metrics.get("mean_margin"),
+        n_zero_margin=metrics.get("n_zero_margin", 0),
+        n_tie=metrics.get("n_tie", 0),
+        is_baseline=family in FAMILIES and not FAMILIES.get(family).trainable,
+        slices=slices_of(evaluation, source, slice_by) if slice_by else {},
+    )
+
+
+def sort_key(sort: str) -> Any:
+    def key(row: LeaderboardRow) -> tuple[Any, ...]:
+        if sort == "name":
+            return (row.name.lower(),)
+        if sort == "updated":
+            return (-row.evaluation.updated_at.timestamp(),)
+        accuracy = row.accuracy
+        value = {
+            "margin": row.mean_margin,
+            "pairs": accuracy.n if accuracy else None,
+        }.get(sort, accuracy.value if accuracy else None)
+        return (value is None, -(value or 0.0), row.name.lower())
+
+    return key
+
+
+def slices_of(evaluation: Evaluation, source: PairSource, key: str) -> dict[str, Rate]:
+    """Accuracy by the value of a metadata key. Counted once for each evaluation: scores never change."""
+    kept = f"slices:{evaluation.pk}:{evaluation.updated_at.timestamp()}:{key.encode().hex()}"
+    found: dict[str, Rate] | None = cache.get(kept)
+    if found is None:
+        found = count_slices(source, evaluation.checkpoint, key)
+        cache.set(kept, found, SLICES_KEPT_S)
+    return found
+
+
+def count_slices(source: PairSource, checkpoint: Checkpoint, key: str) -> dict[str, Rate]:
+    rows = (
+        with_rewards(source.decided(), checkpoint)
+        .annotate(slice=KeyTextTransform(key, "example__meta"))
+        .order_by()
+        .values("slice")
+        .annotate(n=Count("pk"), n_right=Count("pk", filter=Q(margin__gt=0)))
+        .order_by("-n", "slice")[:MAX_SLICES]
+    )
+    rates = {"(none)" if row["slice"] is None else str(row["slice"]): rate(row["n_right"], row["n"]) for row in rows}
+    return {name: found for name, found in rates.items() if found is not None}
+
+
+def slice_names(rows: list[LeaderboardRow]) -> list[str]:
+    """Every slice that any row has, the largest first."""
+    sizes: dict[str, int] = {}
+    for row in rows:
+        for name, found in row.slices.items():
+            sizes[name] = max(sizes.get(name, 0), found.n)
+    return sorted(sizes, key=lambda name: (-sizes[name], name))[:MAX_SLICES]
+
+
+def benchmarks(*, project: Project) -> list[Benchmark]:
+    """Everything with known preferences, most recently evaluated first."""
+    counted = {"n_done": Count("evaluations"), "last": Max("evaluations__updated_at")}
+    datasets = Dataset.objects.filter(project=project, deleted_at=None, state="ready", n_preferences__gt=0)
+    snapshots = Snapshot.objects.filter(queue__project=project, queue__deleted_at=None, state="ready", n_rows__gt=0)
+    found: list[tuple[Any, PairSource, int]] = [
+        *((d, PairSource(dataset=d), d.n_preferences) for d in datasets.annotate(**counted).select_related("project")),
+        *(
+            (s, PairSource(snapshot=s), s.n_rows)
+            for s in snapshots.annotate(**counted).select_related("queue__project", "queue__dataset")
+        ),
+    ]
+    best = best_evaluations(project)
+    found.sort(key=lambda item: (item[0].last is None, -(item[0].last.timestamp() if item[0].last else 0), -item[0].pk))
+    return [
+        Benchmark(source, n_pairs, row.n_done, best.get((source.kind, row.pk))) for row, source, n_pairs in found
+    ]
+
+
+def best_evaluations(project: Project) -> dict[tuple[str, int], Evaluation]:
+    """The most accurate evaluation of each source, in one query."""
+    rows = Evaluation.objects.filter(
+        project=project, accuracy__isnull=False, checkpoint__reward_model__deleted_at=None
+    ).select_related("checkpoint__reward_model")
+    best: dict[tuple[str, int], Evaluation] = {}
+    for row in rows.order_by("accuracy"):
+        best["dataset" if row.dataset_id else "snapshot", row.dataset_id or row.snapshot_id or 0] = row
+    return best

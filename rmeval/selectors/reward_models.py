@@ -1,0 +1,83 @@
+"""Reads behind the pages of reward models."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.db.models import Count, Max, OuterRef, Q, QuerySet, Subquery
+
+from annotator.models import Dataset, Project, Snapshot
+from rmeval.models import Artifact, Checkpoint, Evaluation, RewardModel, Run
+
+
+@dataclass(frozen=True)
+class LineageRow:
+    """One checkpoint with where it came from and what it was evaluated on."""
+
+    checkpoint: Checkpoint
+    run: Run | None
+    data: dict[str, Any]
+    evaluations: list[Evaluation]
+    n_bytes: int | None
+
+
+def reward_model_list(*, project: Project) -> "QuerySet[RewardModel]":
+    """Newest first, with the number of checkpoints and runs under way."""
+    live = Q(runs__state__in=[Run.State.QUEUED, Run.State.RUNNING])
+    best = Evaluation.objects.filter(checkpoint__reward_model=OuterRef("pk")).order_by("-updated_at")
+    return (
+        RewardModel.objects.filter(project=project, deleted_at=None)
+        .annotate(
+            n_checkpoints=Count("checkpoints", distinct=True),
+            n_live_runs=Count("runs", filter=live, distinct=True),
+            last_run_at=Max("runs__created_at"),
+            last_accuracy=Subquery(best.values("accuracy")[:1]),
+            last_n_pairs=Subquery(best.values("n_pairs")[:1]),
+            last_dataset=Subquery(best.values("dataset__name")[:1]),
+        )
+        .select_related("created_by")
+        .order_by("-pk")
+    )
+
+
+def reward_model_lineage(*, reward_model: RewardModel) -> list[LineageRow]:
+    """Checkpoints newest first: data -> run -> checkpoint -> evaluations."""
+    checkpoints = list(reward_model.checkpoints.select_related("run", "reward_model").order_by("-number"))
+    evaluations: dict[int, list[Evaluation]] = {}
+    rows = Evaluation.objects.filter(checkpoint__in=checkpoints).select_related("dataset", "snapshot__queue", "run")
+    for evaluation in rows.order_by("-updated_at"):
+        evaluations.setdefault(evaluation.checkpoint_id, []).append(evaluation)
+    sizes = dict(Artifact.objects.filter(path__in=[c.path for c in checkpoints if c.path]).values_list("path", "n_bytes"))
+    return [
+        LineageRow(
+            checkpoint=checkpoint,
+            run=checkpoint.run,
+            data=(checkpoint.run.environment.get("data") or {}) if checkpoint.run else {},
+            evaluations=evaluations.get(checkpoint.pk, []),
+            n_bytes=sizes.get(checkpoint.path),
+        )
+        for checkpoint in checkpoints
+    ]
+
+
+def reward_model_runs(*, reward_model: RewardModel, limit: int = 20) -> list[Run]:
+    return list(Run.objects.filter(reward_model=reward_model).select_related("created_by").order_by("-pk")[:limit])
+
+
+def source_choices(*, project: Project, limit: int = 500) -> list[tuple[str, str]]:
+    """(value, label) of everything pairs can come from: "dataset:<uid>" or "snapshot:<uid>"."""
+    datasets = Dataset.objects.filter(project=project, deleted_at=None, state="ready", n_preferences__gt=0)
+    snapshots = Snapshot.objects.filter(
+        queue__project=project, queue__deleted_at=None, state="ready", n_rows__gt=0
+    ).select_related("queue")
+    return [
+        *((f"dataset:{d.uid}", f"{d.name} ({d.n_preferences} pairs)") for d in datasets.order_by("-pk")[:limit]),
+        *(
+            (f"snapshot:{s.uid}", f"{s.queue.name}, snapshot {s.number} ({s.n_rows} rows)")
+            for s in snapshots.order_by("-pk")[:limit]
+        ),
+    ]
+
+
+def checkpoint_choices(*, project: Project, limit: int = 500) -> list[tuple[str, str]]:
+    rows = Checkpoint.objects.filter(reward_model__project=project, reward_model__deleted_at=None)
+    return [(str(c.uid), str(c)) for c in rows.select_related("reward_model").order_by("-pk")[:limit]]

@@ -1,0 +1,106 @@
+"""A Django form from a pydantic model: the page asks for exactly what the API and the command line take.
+
+Fields come from the JSON schema, so that help, limits and defaults are written once, on the model.
+"""
+
+import json
+from typing import Any, cast
+
+from django import forms
+from pydantic import BaseModel
+
+from annotator.errors import FieldError
+
+TEXT_AREA_ROWS = 3
+
+
+class SpecForm(forms.Form):
+    """Made by spec_form(). `values()` is what was filled in; the model itself judges it."""
+
+    spec_fields: tuple[str, ...] = ()
+    advanced: frozenset[str] = frozenset()
+
+    def values(self) -> dict[str, Any]:
+        """Filled-in values; an empty field takes the model's default."""
+        return {name: self.cleaned_data[name] for name in self.spec_fields if self.cleaned_data.get(name) not in (None, "")}
+
+    def add_problems(self, problems: list[FieldError], *, below: str) -> None:
+        """Show what the model said beside the field it is about."""
+        for problem in problems:
+            name = problem.pointer.removeprefix(below).strip("/").split("/")[0]
+            self.add_error(name if name in self.fields else None, problem.detail)
+
+    @property
+    def plain_fields(self) -> list[forms.BoundField]:
+        return [self[name] for name in self.fields if name not in self.advanced]
+
+    @property
+    def advanced_fields(self) -> list[forms.BoundField]:
+        return [self[name] for name in self.fields if name in self.advanced]
+
+
+def spec_form(
+    model: type[BaseModel], *, skip: frozenset[str] = frozenset(), plain: frozenset[str] | None = None
+) -> type[SpecForm]:
+    """A form class for a model. Fields outside `plain` fold away as advanced."""
+    schema = model.model_json_schema()
+    names = [name for name in schema.get("properties", {}) if name not in skip]
+    fields = {name: form_field(name, resolved(schema["properties"][name], schema)) for name in names}
+    folded = frozenset() if plain is None else frozenset(names) - plain
+    body = {**fields, "spec_fields": tuple(names), "advanced": folded}
+    return cast(type[SpecForm], type(f"{model.__name__}Form", (SpecForm,), body))
+
+
+def resolved(field: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    """Follow $ref and drop the null branch of an optional field; the field's own words win."""
+    own = {key: field[key] for key in ("title", "description", "default") if key in field}
+    if "$ref" in field:
+        return {**resolved(schema["$defs"][field["$ref"].rsplit("/", 1)[-1]], schema), **own}
+    if "allOf" in field and len(field["allOf"]) == 1:
+        return {**resolved(field["allOf"][0], schema), **own}
+    if "anyOf" in field:
+        branches = [branch for branch in field["anyOf"] if branch.get("type") != "null"]
+        return {**resolved(branches[0], schema), **own} if branches else own
+    return field
+
+
+def form_field(name: str, field: dict[str, Any]) -> forms.Field:
+    default = field.get("default")
+    options: dict[str, Any] = {
+        "required": False,
+        "label": name.replace("_", " ").capitalize(),
+        "help_text": help_text(field),
+    }
+    kind = field.get("type")
+    if "enum" in field or "const" in field:
+        choices = [(str(value), str(value)) for value in field.get("enum", [field.get("const")])]
+        return forms.ChoiceField(choices=choices, initial=default, **options)
+    if kind == "boolean":
+        return forms.TypedChoiceField(
+            choices=[("true", "yes"), ("false", "no")],
+            coerce=lambda value: value == "true",
+            empty_value=None,
+            initial="true" if default else "false",
+            **options,
+        )
+    if kind == "integer":
+        return forms.IntegerField(initial=default, widget=number_input(field, step="1"), **options)
+    if kind == "number":
+        return forms.FloatField(initial=default, widget=number_input(field, step="any"), **options)
+    if kind in {"object", "array"}:
+        initial = json.dumps(default) if default not in (None, {}, []) else ""
+        return forms.JSONField(initial=initial or None, widget=forms.Textarea({"rows": TEXT_AREA_ROWS}), **options)
+    return forms.CharField(initial=default, **options)
+
+
+def number_input(field: dict[str, Any], *, step: str) -> forms.NumberInput:
+    """No min and max attributes: the model refuses a wrong number and says why, which the browser does less well."""
+    return forms.NumberInput({"step": step, "placeholder": "none" if field.get("default") is None else ""})
+
+
+def help_text(field: dict[str, Any]) -> str:
+    limits = {"minimum": "at least {}", "exclusiveMinimum": "more than {}", "maximum": "at most {}", "exclusiveMaximum": "less than {}"}
+    said = [text.format(field[key]) for key, text in limits.items() if key in field]
+    description = str(field.get("description", "")).strip()
+    tail = f" ({', '.join(said)})" if said else ""
+    return f"{description}{tail}"

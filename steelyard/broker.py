@@ -15,8 +15,10 @@ INSTALL_LOCK = 7_203_115  # any fixed number: two installers wait for each other
 _last_drain_at = time.monotonic()
 
 
-class Transport(pgmq.Transport):  # type: ignore[misc]
+class Transport(pgmq.Transport):
     """kombu's transport with our pool, and a note of when the worker last looked for messages."""
+
+    _notify_waiter: Any
 
     def _create_pgmq_client(self) -> pgmq.PGMQueue:
         from psycopg_pool import ConnectionPool
@@ -73,7 +75,7 @@ def broker_install(connection: psycopg.Connection) -> bool:
         connection.execute("SELECT pg_advisory_xact_lock(%s)", [INSTALL_LOCK])
         if connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", [SCHEMA]).fetchone():
             return False
-        connection.execute(get_embedded_install_sql())  # type: ignore[arg-type]
+        connection.execute(get_embedded_install_sql())
     return True
 
 

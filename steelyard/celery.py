@@ -5,13 +5,14 @@ from typing import Any
 
 from celery import Celery, signals
 from django.conf import settings
-from kombu import Queue
+from kombu import Exchange, Queue
 
 from steelyard.broker import use_pgmq
 
 QUEUES = ("default", "gpu", "judge")
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "steelyard.settings")
+os.environ.setdefault("CELERY_SKIP_CHECKS", "1")  # Django's checks import every page; `make check` runs them
 use_pgmq()
 app = Celery("steelyard")
 
@@ -44,8 +45,10 @@ def configure(sender: Celery, **_: object) -> None:
         broker_connection_max_retries=None,  # a worker waits for its broker for ever; /readyz says so meanwhile
         broker_pool_limit=2,
         task_publish_retry_policy={"max_retries": 2, "interval_start": 0.1, "interval_step": 0.3},
-        task_queues=[Queue(name) for name in QUEUES],
+        task_queues=[Queue(name, Exchange(name), routing_key=name) for name in QUEUES],
         task_default_queue="default",
+        task_default_exchange="default",
+        task_default_routing_key="default",
         task_create_missing_queues=False,
         task_serializer="json",
         accept_content=["json"],
@@ -62,7 +65,7 @@ def configure(sender: Celery, **_: object) -> None:
         worker_hijack_root_logger=False,
         enable_utc=True,
         timezone="UTC",
-        imports=("workers.tasks",),
+        imports=("workers.tasks", "annotator.tasks"),
     )
 
 
@@ -80,14 +83,13 @@ def refuse_shared_gpu(conf: Any = None, options: dict[str, Any] | None = None, *
         )
 
 
+@app.on_after_finalize.connect
+def add_worker_steps(sender: Celery, **_: object) -> None:
+    from steelyard.heartbeat import Presence
+
+    sender.steps["consumer"].add(Presence)
+
+
 @signals.setup_logging.connect
 def use_site_logging(**_: object) -> None:
     """Celery keeps its hands off logging: Django's LOGGING has been applied already."""
-
-
-@signals.worker_ready.connect
-def start_heartbeat(sender: Any = None, **_: object) -> None:
-    from steelyard.heartbeat import Heartbeat
-
-    queues = sorted(queue.name for queue in sender.task_consumer.queues)
-    Heartbeat(name=sender.hostname, queues=queues, is_pgmq=app.conf.broker_url.startswith("pgmq")).start()

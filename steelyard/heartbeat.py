@@ -1,19 +1,29 @@
-"""A worker says in the database that it is alive, and ends itself when it no longer hears its queues."""
+"""A worker says in the database that it is there, ends itself when deaf, and hands its runs back when it stops."""
 
 import json
 import logging
 import os
+import signal
+import socket
 import threading
+from types import FrameType
+from typing import Any
 
+import psutil
 import psycopg
+from celery import bootsteps
 from django.apps import apps
+from django.db import connection
+from django.utils import timezone
 
 from steelyard.broker import conninfo, drained_ago_s
+from steelyard.processes import is_alive
 
 logger = logging.getLogger(__name__)
 EVERY_S = 10.0
 DEAF_AFTER_S = 120.0
 EXIT_DEAF = 75
+QUIT_WITHIN_S = 4.0
 
 
 class Heartbeat(threading.Thread):
@@ -36,8 +46,8 @@ class Heartbeat(threading.Thread):
             self.stopped.wait(EVERY_S)
 
     def beat(self) -> None:
-        with psycopg.connect(conninfo(), connect_timeout=5, autocommit=True) as connection:
-            connection.execute(
+        with psycopg.connect(conninfo(), connect_timeout=5, autocommit=True) as own:
+            own.execute(
                 f"INSERT INTO {self.table} (name, queues, seen_at) VALUES (%s, %s, now()) "  # noqa: S608 - our own table
                 "ON CONFLICT (name) DO UPDATE SET queues = excluded.queues, seen_at = excluded.seen_at",
                 [self.worker, json.dumps(self.queues)],
@@ -48,3 +58,67 @@ class Heartbeat(threading.Thread):
         if self.is_pgmq and drained_ago_s() > DEAF_AFTER_S:
             logger.critical("no look into the queues for %.0f s; ending so that I am started anew", drained_ago_s())
             os._exit(EXIT_DEAF)
+
+    def leave(self) -> None:
+        """Out of the table, so that /readyz does not count a worker that said goodbye."""
+        self.stopped.set()
+        with psycopg.connect(conninfo(), connect_timeout=2, autocommit=True) as own:
+            own.execute(f"DELETE FROM {self.table} WHERE name = %s", [self.worker])  # noqa: S608 - our own table
+
+
+class Presence(bootsteps.StartStopStep):
+    """Celery calls `start` at every (re)connection and `shutdown` once, after the task processes are gone.
+
+    SIGTERM stays Celery's warm shutdown, which waits for the job to end. SIGQUIT leaves within a second: the job's
+    process is killed (jobs resume from their last checkpoint) and its run goes back to the queue.
+    """
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+    heartbeat: Heartbeat | None = None
+
+    def start(self, parent: Any) -> None:
+        if self.heartbeat is None:
+            queues = sorted(queue.name for queue in parent.task_consumer.queues)
+            is_pgmq = parent.app.conf.broker_url.startswith("pgmq")
+            self.heartbeat = Heartbeat(name=parent.hostname, queues=queues, is_pgmq=is_pgmq)
+            self.heartbeat.start()
+            signal.signal(signal.SIGQUIT, self.quit)
+
+    def stop(self, parent: Any) -> None:
+        """Between two connections the heartbeat goes on: the worker is there, its broker is not."""
+
+    def shutdown(self, parent: Any) -> None:
+        self.sign_off()
+
+    def quit(self, number: int, frame: FrameType | None) -> None:
+        """In a thread, because the interrupted main thread may hold locks; in any case over after a few seconds."""
+        logger.info("leaving at once")
+        limit = threading.Timer(QUIT_WITHIN_S, os._exit, [0])
+        limit.daemon = True
+        limit.start()
+        threading.Thread(target=self.leave_at_once, name="steelyard-quit", daemon=True).start()
+
+    def leave_at_once(self) -> None:
+        tasks = psutil.Process().children()
+        for process in tasks:
+            process.kill()
+        psutil.wait_procs(tasks, timeout=1)
+        self.sign_off()
+        os._exit(0)
+
+    def sign_off(self) -> None:
+        try:
+            if self.heartbeat is not None:
+                self.heartbeat.leave()
+            release_runs()
+        except Exception:
+            logger.exception("could not sign off; the sweep will find the runs")
+
+
+def release_runs() -> None:
+    from rmeval.services.release import runs_release
+
+    n_released = runs_release(host=socket.gethostname(), is_alive=is_alive, now=timezone.now())
+    if n_released:
+        logger.info("handed back %d run(s)", n_released)
+    connection.close()

@@ -76,7 +76,7 @@ class Launcher:
     # Before anything runs
 
     def make_folders(self) -> None:
-        for name in ("log", "run"):
+        for name in ("log", "run", "static"):
             (self.var_dir / name).mkdir(parents=True, exist_ok=True)
         probe = self.var_dir / "run" / ".writable"
         probe.write_bytes(b"x")
@@ -84,8 +84,8 @@ class Launcher:
         free = shutil.disk_usage(self.var_dir).free
         if free < MIN_FREE_BYTES:
             raise LaunchError(
-                f"only {free // 1_000_000} MB are free in {self.home} and {MIN_FREE_BYTES // 1_000_000} MB are needed to "
-                "start: make room, or set STEELYARD_HOME to a folder elsewhere"
+                f"only {free // 1_000_000} MB are free in {self.home} and {MIN_FREE_BYTES // 1_000_000} MB are needed "
+                "to start: make room, or set STEELYARD_HOME to a folder elsewhere"
             )
 
     @contextlib.contextmanager
@@ -169,11 +169,17 @@ class Launcher:
         while not self.is_stopping:
             if not web.is_running:
                 raise LaunchError(f"{web.ending()} (log: {web.log_path})")
-            if answers(self.host, self.port):
+            if status(self.host, self.port, "/healthz") == 200:
+                self.warm_up()
                 return
             if time.monotonic() > deadline:
                 raise LaunchError(f"the site does not answer at {self.url} (log: {web.log_path})")
             time.sleep(0.05)
+
+    def warm_up(self) -> None:
+        """Load every page's code before the first person waits for it, and say when that fails."""
+        if status(self.host, self.port, "/") >= 500:
+            say(f"the front page fails (log: {self.supervisor.children[0].log_path})")
 
     def say_logins(self) -> None:
         with contextlib.suppress(OSError):
@@ -237,14 +243,15 @@ def listen(host: str, port: int) -> Iterator[socket.socket]:
         yield listener
 
 
-def answers(host: str, port: int) -> bool:
+def status(host: str, port: int, path: str) -> int:
+    """HTTP status of a page, 0 when nothing answers."""
     reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
-    probe = http.client.HTTPConnection(reached, port, timeout=2)
+    probe = http.client.HTTPConnection(reached, port, timeout=20)
     try:
-        probe.request("GET", "/healthz")
-        return probe.getresponse().status == 200
-    except OSError:
-        return False
+        probe.request("GET", path)
+        return probe.getresponse().status
+    except (OSError, http.client.HTTPException):
+        return 0
     finally:
         probe.close()
 

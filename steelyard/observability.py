@@ -12,7 +12,7 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.apps import apps
 from django.db import connection
 from django.http import HttpRequest, HttpResponse
-from prometheus_client import CollectorRegistry, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -20,6 +20,7 @@ request_id: ContextVar[str] = ContextVar("request_id", default="")
 WELL_FORMED = re.compile(r"^[A-Za-z0-9_.-]{8,64}$")
 WORKER_SEEN_S = 60
 
+disable_created_metrics()
 registry = CollectorRegistry()
 REQUEST_TIME = Histogram(
     "steelyard_request_seconds",

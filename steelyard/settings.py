@@ -58,8 +58,8 @@ INSTALLED_APPS = [
     "steelyard",
 ]
 MIDDLEWARE = [
-    "steelyard.observability.RequestMetricsMiddleware",
     "steelyard.health.ProbeMiddleware",
+    "steelyard.observability.RequestMetricsMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.middleware.gzip.GZipMiddleware",
@@ -129,12 +129,8 @@ WHITENOISE_USE_FINDERS = not PRODUCTION
 WHITENOISE_AUTOREFRESH = DEBUG
 
 # Security: https cookies and HSTS wherever the site is served in production.
-SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = PRODUCTION and env_bool(
-    "STEELYARD_HTTPS", True
-)
-SECURE_PROXY_SSL_HEADER = (
-    ("HTTP_X_FORWARDED_PROTO", "https") if env_bool("STEELYARD_BEHIND_PROXY", False) else None
-)
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = PRODUCTION and env_bool("STEELYARD_HTTPS", True)
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env_bool("STEELYARD_BEHIND_PROXY", False) else None
 SECURE_HSTS_SECONDS = 31_536_000 if PRODUCTION else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = PRODUCTION
 SECURE_REFERRER_POLICY = "same-origin"
@@ -186,7 +182,8 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_RENDERER_CLASSES": ["annotator.renderers.JsonRenderer"],
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
-    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_SCHEMA_CLASS": "annotator.schema.NestedSchema",
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "annotator.schema.AnyAccept",
     "EXCEPTION_HANDLER": "annotator.problems.problem_handler",
     "DEFAULT_PAGINATION_CLASS": "annotator.pagination.PkCursorPagination",
     "PAGE_SIZE": 50,

@@ -17,3 +17,7 @@ urlpatterns = [
     path("", include("rmeval.urls")),
     path("", include("annotator.urls")),
 ]
+handler404 = "annotator.views.errors.not_found"
+handler400 = "annotator.views.errors.bad_request"
+handler403 = "annotator.views.errors.forbidden"
+handler500 = "annotator.views.errors.server_error"

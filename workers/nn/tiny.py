@@ -6,7 +6,13 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, LlamaConfig, LlamaModel, PreTrainedTokenizerFast
 
-SPECIALS = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]"]
+SPECIALS = {
+    "pad_token": "[PAD]",
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "unk_token": "[UNK]",
+    "mask_token": "[MASK]",
+}
 WIDTH, LAYERS, HEADS, POSITIONS = 32, 2, 4, 256
 TINY_NAMES = ("tiny-encoder", "tiny-causal")
 
@@ -14,32 +20,24 @@ TINY_NAMES = ("tiny-encoder", "tiny-causal")
 def tiny_tokenizer(kind: str) -> Any:
     """One token a byte, so that any text in any script has ids. The encoder gets BERT's specials, causal only EOS."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: number for number, token in enumerate([*SPECIALS, *alphabet])}
-    inner = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="[UNK]"))
+    vocabulary = {token: number for number, token in enumerate([*SPECIALS.values(), *alphabet])}
+    inner = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token=SPECIALS["unk_token"]))
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
+    named = SPECIALS
     if kind == "tiny-causal":
-        return PreTrainedTokenizerFast(
-            tokenizer_object=inner, pad_token="[PAD]", eos_token="[SEP]", unk_token="[UNK]", model_max_length=POSITIONS
-        )
-    inner.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])]
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=inner,
-        pad_token="[PAD]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-        unk_token="[UNK]",
-        mask_token="[MASK]",
-        model_max_length=POSITIONS,
-    )
+        named = {"pad_token": "[PAD]", "unk_token": "[UNK]", "eos_token": "[SEP]"}
+    else:
+        ends = [(token, vocabulary[token]) for token in ("[CLS]", "[SEP]")]
+        inner.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
+    make: Any = PreTrainedTokenizerFast
+    return make(tokenizer_object=inner, model_max_length=POSITIONS, **named)
 
 
 def tiny_backbone(kind: str, *, seed: int = 0) -> Any:
     """BERT or Llama of two layers of width 32, its weights always the same for one seed."""
     n_tokens = len(SPECIALS) + 256
-    shape = {
+    shape: dict[str, Any] = {
         "vocab_size": n_tokens,
         "hidden_size": WIDTH,
         "num_hidden_layers": LAYERS,

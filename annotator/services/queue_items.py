@@ -9,6 +9,7 @@ from annotator.models import Queue
 
 #: Datasets of up to so many examples are built within the request that makes the queue.
 INLINE_EXAMPLES = 20_000
+MAX_OVERLAP = 50
 #: Examples built in one transaction.
 CHUNK = 20_000
 
@@ -59,7 +60,7 @@ SELECT %(queue)s, item.id, slot_no, 0, 0, {PRIORITY}
 FROM annotator_item AS item CROSS JOIN generate_series(1, %(overlap)s) AS slot_no
 WHERE item.queue_id = %(queue)s AND item.id >= %(from_item)s
 ORDER BY item.id, slot_no
-"""
+"""  # noqa: S608 - constants
 
 INSERT_LISTED = """
 INSERT INTO annotator_item (uid, created_at, queue_id, example_id, response_a_id, response_b_id, is_gold)
@@ -73,7 +74,21 @@ ORDER BY wanted.place
 RETURNING id
 """
 
-# More: append slots after the highest number. Fewer: void open ones, highest number first.
+# More: open voided slots again, then append. Fewer: void open ones, highest number first.
+UNVOID_SLOTS = """
+UPDATE annotator_slot SET state = 0, rater_id = NULL, lease_token = NULL, lease_until = NULL
+FROM (
+  SELECT slot.id, planned.n, row_number() OVER (PARTITION BY slot.item_id ORDER BY slot.slot_no) AS place
+  FROM annotator_item AS item
+  JOIN annotator_slot AS slot ON slot.item_id = item.id AND slot.stage = 0 AND slot.state = 3
+  CROSS JOIN LATERAL (
+    SELECT count(*) AS n FROM annotator_slot WHERE item_id = item.id AND stage = 0 AND state <> 3
+  ) AS planned
+  WHERE item.queue_id = %(queue)s
+) AS void
+WHERE annotator_slot.id = void.id AND annotator_slot.state = 3 AND void.place <= %(overlap)s - void.n
+"""
+
 ADD_SLOTS = f"""
 INSERT INTO annotator_slot (queue_id, item_id, slot_no, stage, state, priority)
 SELECT %(queue)s, item.id, planned.highest + extra, 0, 0, {PRIORITY}
@@ -84,7 +99,7 @@ CROSS JOIN LATERAL (
 ) AS planned
 CROSS JOIN LATERAL generate_series(1, %(overlap)s - planned.n) AS extra
 WHERE item.queue_id = %(queue)s
-"""
+"""  # noqa: S608 - constants
 
 VOID_SLOTS = """
 UPDATE annotator_slot SET state = 3
@@ -150,9 +165,8 @@ def add_slots_of(queue: Queue, item_ids: list[int]) -> None:
 def slots_fit(queue: Queue) -> None:
     """Bring the planned slots of every item to the queue's overlap, as far as work begun allows."""
     with connection.cursor() as cursor:
-        cursor.execute(ADD_SLOTS, parameters(queue))
-        cursor.execute(VOID_SLOTS, parameters(queue))
-        cursor.execute(COUNT_SLOTS, parameters(queue))
+        for statement in (UNVOID_SLOTS, ADD_SLOTS, VOID_SLOTS, COUNT_SLOTS):
+            cursor.execute(statement, parameters(queue))
         queue.n_slots = cursor.fetchone()[0]
 
 

@@ -11,10 +11,15 @@ from annotator.errors import DomainError, InvalidInput
 from annotator.live import poke
 from annotator.models import AuditEvent, Dataset, FormVersion, GuidelinesVersion, Project, Queue, User
 from annotator.services.answer_checks import form_check, questions_dump
-from annotator.services.queue_items import INLINE_EXAMPLES, items_from_examples, items_from_pairs, slots_fit
+from annotator.services.queue_items import (
+    INLINE_EXAMPLES,
+    MAX_OVERLAP,
+    items_from_examples,
+    items_from_pairs,
+    slots_fit,
+)
 from annotator.validation import invalid, require_storable
 
-MAX_OVERLAP = 50
 MAX_LISTED_PAIRS = 100_000
 MAX_GUIDELINES_BYTES = 200_000
 LONGEST_LEASE = timedelta(days=7)
@@ -96,7 +101,9 @@ def queue_open(queue: Queue) -> None:
     """The last step of building. A queue without a single item is refused: there would be nothing to do in it."""
     if queue.n_items == 0:
         raise invalid(
-            "/dataset", "no_pairs", f"No example of {queue.dataset.name} has two responses, so there is nothing to compare."
+            "/dataset",
+            "no_pairs",
+            f"No example of {queue.dataset.name} has two responses, so there is nothing to compare.",
         )
     queue.state = Queue.State.OPEN
     queue.save(update_fields=["state"])
@@ -210,7 +217,9 @@ def pairs_check(pairs: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     if not distinct:
         raise InvalidInput("No pairs were chosen.", code="no_pairs")
     if len(distinct) > MAX_LISTED_PAIRS:
-        raise InvalidInput(f"At most {MAX_LISTED_PAIRS} pairs can be listed; narrow the selection.", code="too_many_pairs")
+        raise InvalidInput(
+            f"At most {MAX_LISTED_PAIRS} pairs can be listed; narrow the selection.", code="too_many_pairs"
+        )
     return distinct
 
 

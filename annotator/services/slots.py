@@ -12,7 +12,7 @@ from uuid import UUID
 from django.db import connection
 
 from annotator.models import Queue
-from annotator.services.queue_items import BOOST
+from annotator.services.queue_items import BOOST, MAX_OVERLAP
 
 # NOT EXISTS ignores the stage on purpose: nobody reviews what they annotated themselves.
 ELIGIBLE = """
@@ -27,7 +27,7 @@ PICK_BREADTH = f"""
   {ELIGIBLE}
   ORDER BY slot.slot_no, slot.priority DESC, slot.id
   LIMIT 1 FOR UPDATE OF slot SKIP LOCKED
-"""
+"""  # noqa: S608 - constants
 
 # Started items carry a boost; the deepest are taken first, then fresh ones. Each number is one range of the index.
 PICK_DEPTH = f"""
@@ -41,7 +41,7 @@ PICK_DEPTH = f"""
     LIMIT 1 FOR UPDATE OF slot SKIP LOCKED
   ) AS found
   LIMIT 1
-"""
+"""  # noqa: S608 - constants
 
 LEASE = """
 WITH pick AS ({pick})
@@ -54,7 +54,7 @@ RETURNING slot.id, slot.item_id, slot.lease_token
 BOOST_STARTED = f"""
 UPDATE annotator_slot SET priority = priority + {BOOST}
 WHERE item_id = %(item)s AND stage = 0 AND state = 0 AND priority < {BOOST}
-"""
+"""  # noqa: S608 - constants
 
 # A rater whose lease ran out takes the item up again where a slot of it is still open.
 RETAKE = """
@@ -89,7 +89,7 @@ def slot_lease(*, queue: Queue, rater_id: int, until: datetime) -> LeasedSlot | 
     """Lease one open slot of an item that the rater has not met. None when there is none."""
     is_depth = queue.order_policy == Queue.OrderPolicy.DEPTH
     pick = PICK_DEPTH if is_depth else PICK_BREADTH
-    values = {"queue": queue.pk, "rater": rater_id, "until": until, "deepest": queue.overlap}
+    values = {"queue": queue.pk, "rater": rater_id, "until": until, "deepest": MAX_OVERLAP}
     row = run(LEASE.format(pick=pick), **values)
     if row is None:
         return None

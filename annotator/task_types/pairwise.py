@@ -110,7 +110,7 @@ class Pairwise:
         )
 
     @staticmethod
-    def screen_answer(question: PairwiseQuestion, stored: dict[str, Any]) -> dict[str, Any]:
+    def screen_answer(question: PairwiseQuestion, stored: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG004
         return {
             "choice": stored["pressed"],
             "strength": stored["preference_strength"],

@@ -1,0 +1,223 @@
+"""One rater, one item: claim, keep, save a draft, give back. Submitting is in judgements.py."""
+
+from datetime import datetime
+from random import Random
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.db.models import F
+
+from annotator.errors import DomainError, FieldError, InvalidInput
+from annotator.live import poke
+from annotator.models import Assignment, Exclusion, Flag, Queue, QueueRater, Rater, Slot
+from annotator.services import slots
+from annotator.validation import invalid, require_storable
+
+SKIP_REASONS = {
+    "unclear": "The prompt is unclear",
+    "expertise": "I lack the knowledge to judge",
+    "language": "Not in a language I read",
+    "too_long": "Too long",
+    "offensive": "I do not want to read this",
+    "broken": "Broken or empty",
+    "other": "Another reason",
+}
+#: Why a rater is kept from an item they answered too late: not a skip.
+ANSWERED = "answered"
+MAX_DRAFT_BYTES = 100_000
+CLOSED_MESSAGES = {
+    Queue.State.BUILDING: ("queue_building", "This queue is still being built. It opens by itself in a moment."),
+    Queue.State.PAUSED: ("queue_paused", "The lead has paused this queue. What you have open can still be submitted."),
+    Queue.State.CLOSED: ("queue_closed", "This queue is closed. Thank you for your work on it."),
+}
+
+# Once per rater and item: a second lease of the same item goes on with the order and the draft of the first.
+START = """
+INSERT INTO annotator_assignment AS assignment
+  (uid, created_at, queue_id, item_id, slot_id, rater_id, state, lease_token, a_is_left, seed, form_version_id,
+   guidelines_version_id, draft, draft_version, shown, active_s)
+SELECT gen_random_uuid(), %(now)s, %(queue)s, %(item)s, %(slot)s, %(rater)s, 'active', %(token)s,
+  %(a_is_left)s, %(seed)s,
+  (SELECT id FROM annotator_formversion WHERE queue_id = %(queue)s ORDER BY number DESC LIMIT 1),
+  (SELECT id FROM annotator_guidelinesversion WHERE queue_id = %(queue)s ORDER BY number DESC LIMIT 1),
+  '{}', 0, '{}', 0
+ON CONFLICT (item_id, rater_id) DO UPDATE SET
+  state = 'active', slot_id = EXCLUDED.slot_id, lease_token = EXCLUDED.lease_token, ended_at = NULL,
+  form_version_id = EXCLUDED.form_version_id, guidelines_version_id = EXCLUDED.guidelines_version_id
+RETURNING assignment.*
+"""
+
+
+def assignment_claim(*, queue: Queue, rater: Rater, now: datetime, rng: Random) -> Assignment | None:
+    """Give the rater one item: the one they hold, else a fresh one. None when nothing is left for them.
+
+    Two callers never take the same slot and nobody meets an item twice. A queue that gives nothing out raises
+    DomainError (queue_building, queue_paused, queue_closed).
+    """
+    try:
+        return claim_once(queue=queue, rater=rater, now=now, rng=rng)
+    except IntegrityError:
+        # The unique constraint stopped what the statement could not see; the second try sees it.
+        return claim_once(queue=queue, rater=rater, now=now, rng=rng)
+
+
+@transaction.atomic
+def claim_once(*, queue: Queue, rater: Rater, now: datetime, rng: Random) -> Assignment | None:
+    slots.rater_lock(queue.pk, rater.pk)
+    until = now + queue.lease
+    live = assignment_live(queue=queue, rater=rater)
+    if live is not None:
+        slots.slot_renew(slot_id=live.slot_id, lease_token=live.lease_token, until=until)
+        return live
+    queue_require_open(queue)
+    leased = slots.slot_lease(queue=queue, rater_id=rater.pk, until=until)
+    if leased is None:
+        return None
+    seed = rng.getrandbits(31)
+    values = {
+        "now": now,
+        "queue": queue.pk,
+        "item": leased.item_id,
+        "slot": leased.slot_id,
+        "rater": rater.pk,
+        "token": leased.lease_token,
+        "seed": seed,
+        "a_is_left": draw_a_is_left(seed),
+    }
+    return Assignment.objects.raw(START, values)[0]
+
+
+def draw_a_is_left(seed: int) -> bool:
+    """The side of response A: a fair coin that the stored seed repeats."""
+    return Random(seed).random() < 0.5
+
+
+def assignment_live(*, queue: Queue, rater: Rater) -> Assignment | None:
+    """What the rater holds in this queue, the most recently renewed first."""
+    held = Assignment.objects.filter(
+        rater_id=rater.pk,
+        item_id=F("slot__item_id"),
+        slot__queue_id=queue.pk,
+        slot__rater_id=rater.pk,
+        slot__state=Slot.State.LEASED,
+    )
+    return held.order_by("-slot__lease_until").first()
+
+
+def queue_require_open(queue: Queue) -> None:
+    if queue.state != Queue.State.OPEN:
+        code, detail = CLOSED_MESSAGES[Queue.State(queue.state)]
+        raise DomainError(detail, code=code)
+
+
+def assignment_renew(*, assignment: Assignment, now: datetime) -> datetime | None:
+    """Heartbeat: extend the lease. A lease that ran out is taken up again where the item still has an open slot.
+
+    None when it is gone; the answer can still be submitted and is kept as surplus if no slot is free by then.
+    """
+    until = now + assignment.queue.lease
+    if slots.slot_renew(slot_id=assignment.slot_id, lease_token=assignment.lease_token, until=until):
+        return until
+    with transaction.atomic():
+        slots.rater_lock(assignment.queue_id, assignment.rater_id)
+        assignment.refresh_from_db(fields=["state", "slot", "lease_token"])
+        is_ours = assignment.state == Assignment.State.EXPIRED
+        if not is_ours or assignment_live(queue=assignment.queue, rater=assignment.rater) is not None:
+            return None
+        slot_id = slots.slot_retake(
+            item_id=assignment.item_id,
+            rater_id=assignment.rater_id,
+            lease_token=assignment.lease_token,
+            until=until,
+        )
+        if slot_id is None:
+            return None
+        assignment.slot_id = slot_id
+        assignment.state = Assignment.State.ACTIVE
+        assignment.ended_at = None
+        assignment.save(update_fields=["slot", "state", "ended_at"])
+        return until
+
+
+def draft_save(*, assignment: Assignment, answers: object, now: datetime, version: int | None = None) -> int:
+    """Keep an unfinished answer. Returns its version. With `version`, the one it was based on, a newer one wins."""
+    if not isinstance(answers, dict):
+        raise invalid("/answers", "type", "Answers are an object: question name to answer.")
+    require_storable(answers, "/answers", max_bytes=MAX_DRAFT_BYTES)
+    kept = Assignment.objects.filter(pk=assignment.pk, state__in=(Assignment.State.ACTIVE, Assignment.State.EXPIRED))
+    if version is not None:
+        kept = kept.filter(draft_version=version)
+    if kept.update(draft=answers, draft_version=F("draft_version") + 1, draft_at=now):
+        assignment.refresh_from_db(fields=["draft_version"])
+        return assignment.draft_version
+    assignment.refresh_from_db(fields=["state", "draft", "draft_version"])
+    require_unended(assignment)
+    raise DomainError(
+        "Another tab has saved a newer draft of this item.",
+        code="draft_conflict",
+        draft=assignment.draft,
+        version=assignment.draft_version,
+    )
+
+
+def require_unended(assignment: Assignment) -> None:
+    if assignment.state == Assignment.State.SUBMITTED:
+        raise DomainError("This item is submitted. Reopen it to change the answer.", code="already_submitted")
+    if assignment.state == Assignment.State.SKIPPED:
+        raise DomainError("You skipped this item, so it takes no answer.", code="skipped")
+
+
+@transaction.atomic
+def assignment_skip(*, assignment: Assignment, reason: str, now: datetime, detail: str = "") -> None:
+    """Give the item back for good, with a reason: this rater never meets it again and its slot is open again."""
+    if reason not in SKIP_REASONS:
+        raise invalid("/reason", "invalid_choice", f"One of: {', '.join(SKIP_REASONS)}.")
+    require_storable(detail, "/detail", max_bytes=5000)
+    slots.rater_lock(assignment.queue_id, assignment.rater_id)
+    assignment.refresh_from_db(fields=["state", "slot", "lease_token"])
+    if assignment.state == Assignment.State.SKIPPED:
+        return
+    require_unended(assignment)
+    if assignment.judgements.filter(is_current=True).exists():
+        raise DomainError("You have already answered this item; submit it again as it is.", code="already_answered")
+    slots.slot_release(slot_id=assignment.slot_id, lease_token=assignment.lease_token)
+    exclude(item_id=assignment.item_id, rater_id=assignment.rater_id, reason=reason, detail=detail)
+    Assignment.objects.filter(pk=assignment.pk).update(state=Assignment.State.SKIPPED, ended_at=now)
+    counts, _ = QueueRater.objects.get_or_create(queue_id=assignment.queue_id, rater_id=assignment.rater_id)
+    QueueRater.objects.filter(pk=counts.pk).update(n_skipped=F("n_skipped") + 1, last_at=now)
+    poke(f"queue.{assignment.queue.uid}", "skip")
+
+
+def exclude(*, item_id: int, rater_id: int, reason: str, detail: str = "") -> None:
+    """Keep a rater from an item from now on."""
+    Exclusion.objects.bulk_create(
+        [Exclusion(item_id=item_id, rater_id=rater_id, reason=reason, detail=detail)], ignore_conflicts=True
+    )
+
+
+@transaction.atomic
+def assignment_flag(*, assignment: Assignment, detail: str) -> Flag:
+    """Tell the lead that something is wrong with the item; the work goes on."""
+    require_storable(detail, "/detail", max_bytes=10_000)
+    if not detail.strip():
+        errors = [FieldError("/detail", "required", "Say what is wrong with this item.")]
+        raise InvalidInput("Say what is wrong with this item.", errors=errors)
+    flag = Flag.objects.create(item_id=assignment.item_id, rater_id=assignment.rater_id, detail=detail.strip())
+    poke(f"queue.{assignment.queue.uid}", "flag")
+    return flag
+
+
+@transaction.atomic
+def flag_resolve(*, flag: Flag, now: datetime) -> None:
+    Flag.objects.filter(pk=flag.pk, resolved_at=None).update(resolved_at=now)
+    poke(f"queue.{flag.item.queue.uid}", "flag")
+
+
+def shown_check(shown: object) -> dict[str, Any]:
+    """The presentation record of the client: a small object, kept as it is."""
+    if not isinstance(shown, dict):
+        raise invalid("/shown", "type", "What was shown is an object.")
+    require_storable(shown, "/shown", max_bytes=8_000)
+    if shown.get("layout") == "tabs" and not {"left", "right"} <= set(shown.get("viewed") or []):
+        raise invalid("/shown/viewed", "look_at_both", "Look at both responses before you submit.")
+    return shown

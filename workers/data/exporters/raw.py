@@ -21,8 +21,8 @@ NOT_MEASURED_S = -1.0
 class RawJudgements:
     """One row a judgement: the pair as stored, who judged it, how it was shown, what was answered, what was decided.
 
-    Nothing is left out. `preference_strength` is 0 where it was not asked and `active_s` is -1 where it was not measured,
-    because a column with nulls does not load reliably from JSON Lines. `reasons` and `meta` are JSON texts.
+    Nothing is left out. `preference_strength` is 0 where it was not asked and `active_s` is -1 where it was not
+    measured, because a column with nulls does not load reliably from JSON Lines. `reasons` and `meta` are JSON texts.
     """
 
     title: ClassVar[str] = "Every judgement"

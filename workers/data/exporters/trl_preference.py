@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class TrlPreference:
     """`prompt`, `chosen` and `rejected` as texts, for RewardTrainer, DPOTrainer and their kin.
 
-    A conversation of several turns is written as a transcript with Human: and Assistant: turns. Pairs decided as a tie or
-    both bad have no chosen response; they are left out and counted.
+    A conversation of several turns is written as a transcript with Human: and Assistant: turns. Pairs decided as a tie
+    or both bad have no chosen response; they are left out and counted.
     """
 
     title: ClassVar[str] = "TRL preference, texts"

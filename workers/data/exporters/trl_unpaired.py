@@ -18,8 +18,8 @@ LABELS = {"a": (True, False), "b": (False, True), "both_bad": (False, False)}
 class TrlUnpaired:
     """`prompt`, `completion` and a true or false `label`, for KTOTrainer.
 
-    The chosen response is true, the rejected one false; both bad gives two false rows. A tie does not say whether both are
-    good, so it gives none and is counted.
+    The chosen response is true, the rejected one false; both bad gives two false rows. A tie does not say whether both
+    are good, so it gives none and is counted.
     """
 
     title: ClassVar[str] = "TRL unpaired"

@@ -24,11 +24,17 @@ def parse_spec(model: type[M], raw: Any, *, at: str = "") -> M:
             {
                 "pointer": at + "".join(f"/{_escape(part)}" for part in found["loc"]),
                 "code": found["type"],
-                "detail": "This key is not known." if found["type"] == "extra_forbidden" else found["msg"],
+                "detail": _detail(found["type"], found["msg"]),
             }
             for found in error.errors(include_url=False, include_input=False)
         ]
         raise SpecError(problems) from error
+
+
+def _detail(kind: str, message: str) -> str:
+    if kind == "extra_forbidden":
+        return "This key is not known."
+    return message.removeprefix("Value error, ")
 
 
 def _escape(part: str | int) -> str:

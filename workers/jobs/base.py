@@ -17,7 +17,7 @@ class Source(SpecModel):
     @model_validator(mode="after")
     def _is_one(self) -> Self:
         if bool(self.dataset) == bool(self.snapshot):
-            raise ValueError("name a dataset or a snapshot, one of them")
+            raise ValueError("Name a dataset or a snapshot, one of the two.")
         return self
 
     def query(self) -> dict[str, str]:

@@ -1,0 +1,81 @@
+"""How often a checkpoint prefers what was preferred."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from workers.context import JobContext
+from workers.data.schema import ScoredPairs
+from workers.errors import JobError
+from workers.jobs import JOBS
+from workers.jobs.base import Source
+from workers.jobs.score import score_missing
+from workers.specs import SpecModel
+from workers.stats.metrics import PairwiseAccuracy, accuracy_by_slice, pairwise_accuracy
+
+MAX_SLICES = 50
+
+
+@JOBS.add("evaluate")
+class Evaluate:
+    """Accuracy of a checkpoint on pairs with a known preference, in all and by slice. Scores what is missing first."""
+
+    title: ClassVar[str] = "Evaluate a checkpoint"
+    queue: ClassVar[Literal["default", "gpu"]] = "gpu"
+
+    class Spec(SpecModel):
+        """What to evaluate, and on what."""
+
+        checkpoint: str = Field(description="uid of a checkpoint.")
+        source: Source = Field(description="Pairs with known preferences.")
+        slice_by: list[str] = Field(default=[], max_length=10, description="Metadata keys to show accuracy by.")
+        seed: int = Field(default=0, ge=0, lt=2**32, description="Seed of everything drawn at random.")
+
+    def run(self, ctx: JobContext, spec: Spec) -> dict[str, Any]:
+        scoring = score_missing(ctx, spec.checkpoint, spec.source)
+        ctx.checkpoint()
+        pairs = ctx.scored_pairs(spec.checkpoint, spec.source.query())
+        if not len(pairs):
+            raise JobError(
+                "There is no pair with a chosen and a rejected response to evaluate on.",
+                "Choose a source with preferences other than ties.",
+            )
+        ctx.progress(1, 1, f"Evaluated on {len(pairs)} pairs")
+        return {
+            **pair_metrics(pairwise_accuracy(pairs.margin)),
+            "n_tie": pairs.n_tie,
+            "n_unscored": pairs.n_unscored,
+            "slices": slice_metrics(pairs, spec.slice_by),
+            "scoring": {key: value for key, value in scoring.items() if key != "environment"},
+            "environment": scoring["environment"],
+        }
+
+
+def pair_metrics(found: PairwiseAccuracy) -> dict[str, Any]:
+    """As JSON. A zero margin counts as wrong; how many there were is told."""
+    return {
+        "accuracy": {"value": found.accuracy, "low": found.low, "high": found.high, "n": found.n},
+        "n_pairs": found.n,
+        "n_zero_margin": found.n_zero,
+        "mean_margin": found.mean_margin,
+    }
+
+
+def slice_metrics(pairs: ScoredPairs, keys: list[str]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Metrics by the values of each metadata key, largest slices first; beyond 50 values the rest is one slice."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for key in keys:
+        names = [_slice_name(meta, key) for meta in pairs.meta]
+        largest = {name for name, _ in Counter(names).most_common(MAX_SLICES)}
+        kept = [name if name in largest else "(all others)" for name in names]
+        slices = accuracy_by_slice(pairs.margin, kept)
+        ordered = sorted(slices.items(), key=lambda item: (-item[1].n, item[0]))
+        found[key] = {name: pair_metrics(part) for name, part in ordered}
+    return found
+
+
+def _slice_name(meta: Mapping[str, Any], key: str) -> str:
+    value = meta.get(key)
+    return "(none)" if value is None or value == "" else str(value)

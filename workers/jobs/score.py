@@ -1,0 +1,98 @@
+"""Give every response of a source its reward."""
+
+import time
+from itertools import islice
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from workers.context import CheckpointRef, JobContext
+from workers.environment import describe_environment, keep_freed_memory, peak_rss_mib
+from workers.families import FAMILIES
+from workers.families.base import Scorer
+from workers.jobs import JOBS
+from workers.jobs.base import Source
+from workers.specs import SpecModel, parse_spec
+
+BLOCK = 2048
+"""Responses in memory at once, and between two saves."""
+
+
+@JOBS.add("score")
+class Score:
+    """Score the responses of a dataset or snapshot with a checkpoint; what it has scored before is not scored again."""
+
+    title: ClassVar[str] = "Score responses"
+    queue: ClassVar[Literal["default", "gpu"]] = "gpu"
+
+    class Spec(SpecModel):
+        """What to score, and with what."""
+
+        checkpoint: str = Field(description="uid of a checkpoint.")
+        source: Source = Field(description="Where the responses come from.")
+
+    def run(self, ctx: JobContext, spec: Spec) -> dict[str, Any]:
+        return score_missing(ctx, spec.checkpoint, spec.source)
+
+
+def score_missing(ctx: JobContext, checkpoint: str, source: Source) -> dict[str, Any]:
+    """Score what `checkpoint` has not scored yet, block by block; each block is saved before the next is read."""
+    keep_freed_memory()
+    reference, query = ctx.load_checkpoint(checkpoint), source.query()
+    total = ctx.count_input("responses", checkpoint=checkpoint, source=query)
+    told = {"n_scored": 0, "n_truncated": 0, "n_response_cut": 0, "n_tokens": 0}
+    started = time.monotonic()
+    if total:
+        ctx.progress(0, total, f"Opening the reward model for {total} responses")
+        _score_blocks(ctx, _open(reference), checkpoint, query=query, total=total, told=told)
+    elapsed = time.monotonic() - started
+    for line in _notes(told):
+        ctx.log(line, "warning")
+    return {
+        **told,
+        "seconds": round(elapsed, 3),
+        "responses_per_s": round(told["n_scored"] / elapsed, 3) if told["n_scored"] else None,
+        "peak_rss_mib": round(peak_rss_mib()),
+        "environment": describe_environment(),
+    }
+
+
+def _open(reference: CheckpointRef) -> Scorer:
+    family: Any = FAMILIES.get(reference.family)
+    scorer: Scorer = family.open(parse_spec(family.Config, reference.config), reference.path)
+    return scorer
+
+
+def _score_blocks(
+    ctx: JobContext, scorer: Scorer, checkpoint: str, *, query: dict[str, str], total: int, told: dict[str, int]
+) -> None:
+    rows = ctx.open_input("responses", checkpoint=checkpoint, source=query)
+    started, n_saved, n_blocks = time.monotonic(), 0, 0
+    while block := list(islice(rows, BLOCK)):
+        done = n_saved
+
+        def on_batch(n: int) -> None:
+            nonlocal done
+            done += n
+            ctx.checkpoint()
+            if n:
+                ctx.progress(done, max(total, done), f"Scored {done} of {max(total, done)} responses")
+
+        scores = scorer.score([(item.prompt, item.response) for item in block], on_batch=on_batch)
+        ids = [item.response_id for item in block]
+        told["n_scored"] += ctx.save_scores(checkpoint, zip(ids, scores.values.tolist(), strict=True))
+        told["n_truncated"] += scores.n_truncated
+        told["n_response_cut"] += scores.n_response_cut
+        told["n_tokens"] += int(scores.n_tokens.sum())
+        n_saved += len(block)
+        n_blocks += 1
+        ctx.metric(n_blocks, responses_per_s=n_saved / max(time.monotonic() - started, 1e-9), n_scored=n_saved)
+
+
+def _notes(told: dict[str, int]) -> list[str]:
+    notes = []
+    if told["n_truncated"]:
+        notes.append(f"{told['n_truncated']} prompts were longer than the model reads and lost their start.")
+    if told["n_response_cut"]:
+        notes.append(f"{told['n_response_cut']} responses alone were longer than the model reads and lost their end.")
+    return notes

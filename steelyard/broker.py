@@ -7,7 +7,7 @@ with spaces; it also keeps ten connections. Here each side gets a small pool tha
 import time
 from typing import Any
 
-import psycopg
+from django.db import connection, transaction
 from kombu.transport import TRANSPORT_ALIASES, pgmq
 
 SCHEMA = "pgmq"
@@ -67,20 +67,15 @@ def drained_ago_s() -> float:
     return time.monotonic() - _last_drain_at
 
 
-def broker_install(connection: psycopg.Connection) -> bool:
+@transaction.atomic
+def broker_install() -> bool:
     """Install PGMQ's SQL once. True when this call did it, False when it was there."""
     from pgmq.install import get_embedded_install_sql
 
-    with connection.transaction():
-        connection.execute("SELECT pg_advisory_xact_lock(%s)", [INSTALL_LOCK])
-        if connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", [SCHEMA]).fetchone():
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [INSTALL_LOCK])
+        cursor.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", [SCHEMA])
+        if cursor.fetchone():
             return False
-        connection.execute(get_embedded_install_sql())
+        cursor.execute(get_embedded_install_sql())
     return True
-
-
-def queue_depths(connection: psycopg.Connection) -> dict[str, int]:
-    """Messages waiting in each queue, running ones included; empty before the broker is installed."""
-    if not connection.execute("SELECT to_regclass('pgmq.meta')").fetchone()[0]:  # type: ignore[index]
-        return {}
-    return dict(connection.execute("SELECT queue_name, queue_length FROM pgmq.metrics_all()").fetchall())

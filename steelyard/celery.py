@@ -1,7 +1,6 @@
 """The Celery app: `celery -A steelyard.celery worker -Q default`."""
 
 import os
-from importlib.util import find_spec
 from typing import Any
 
 from celery import Celery, signals
@@ -11,7 +10,6 @@ from kombu import Exchange, Queue
 from steelyard.broker import use_pgmq
 
 QUEUES = ("default", "gpu", "judge")
-TASK_MODULES = ("workers.tasks", "annotator.tasks")
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "steelyard.settings")
 os.environ.setdefault("CELERY_SKIP_CHECKS", "1")  # Django's checks import every page; `make check` runs them

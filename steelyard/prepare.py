@@ -11,15 +11,17 @@ class NotReadyError(Exception):
 
 
 def check_server() -> None:
-    """PostgreSQL 15 or newer answers."""
-    from django.db import OperationalError, connection
+    """PostgreSQL 15 or newer answers. Asked outside Django's pool, which would try again for a long time."""
+    import psycopg
+
+    from steelyard.broker import conninfo
 
     try:
-        connection.ensure_connection()
-    except OperationalError as error:
-        reason = str(error.__cause__ or error).strip().splitlines()
-        raise NotReadyError(f"the database does not answer: {reason[0] if reason else error}") from error
-    version = connection.cursor().connection.info.server_version
+        with psycopg.connect(conninfo(), connect_timeout=5) as connection:
+            version = connection.info.server_version
+    except psycopg.OperationalError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise NotReadyError(f"the database does not answer: {reason}") from error
     if version < MIN_SERVER:
         raise NotReadyError(f"the database server is PostgreSQL {version // 10_000}; Steelyard needs 15 or newer")
 
@@ -38,13 +40,10 @@ def migrate_if_needed() -> bool:
 
 def install_broker_if_needed() -> bool:
     from django.conf import settings
-    from django.db import connection
 
     from steelyard.broker import broker_install
 
-    if not settings.BROKER_URL.startswith("pgmq"):
-        return False
-    return broker_install(connection.cursor().connection)
+    return settings.BROKER_URL.startswith("pgmq") and broker_install()
 
 
 def load_demo_if_empty() -> bool:

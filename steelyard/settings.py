@@ -183,7 +183,7 @@ REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["annotator.renderers.JsonRenderer"],
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
     "DEFAULT_SCHEMA_CLASS": "annotator.schema.NestedSchema",
-    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "annotator.schema.AnyAccept",
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "annotator.negotiation.AnyAccept",
     "EXCEPTION_HANDLER": "annotator.problems.problem_handler",
     "DEFAULT_PAGINATION_CLASS": "annotator.pagination.PkCursorPagination",
     "PAGE_SIZE": 50,

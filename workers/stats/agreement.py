@@ -72,9 +72,9 @@ def agreement(
 
     Notes
     -----
-    Krippendorff (2011), Computing Krippendorff's alpha-reliability. Intervals are percentiles over resampled items, each
-    item with all its ratings; items with equal counts are pooled, so a round costs the number of distinct patterns,
-    whatever the number of ratings. Tested against krippendorff, evalica and a direct double loop.
+    Krippendorff (2011), Computing Krippendorff's alpha-reliability. Intervals are percentiles over resampled items,
+    each item with all its ratings; items with equal counts are pooled, so a round costs the number of distinct
+    patterns, whatever the number of ratings. Tested against krippendorff, evalica and a direct double loop.
     """
     unknown = set(measures) - {PERCENT, *LEVELS}
     if unknown:

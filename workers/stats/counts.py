@@ -75,6 +75,8 @@ def rating_counts(item: ArrayLike, rater: ArrayLike, value: ArrayLike) -> Rating
     if numbers.dtype.kind not in "iufb" or not np.isfinite(numbers).all():
         raise ValueError("value must hold finite numbers")
     _refuse_repeats(items, raters, len(item_names), len(rater_names))
+    if len(items) == 0:
+        return RatingCounts(np.zeros((0, 0), np.int64), np.zeros(0, np.int64), np.zeros(0), 0, 0)
     codes, values = codes_of(numbers)
     n_values = len(values)
     if len(item_names) * n_values > MAX_DENSE_CELLS:

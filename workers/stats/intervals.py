@@ -42,8 +42,8 @@ def wilson_interval(k: int, n: int, level: float = 0.95) -> Interval:
 
     Notes
     -----
-    Wilson (1927), JASA 22(158), without continuity correction. Keeps its coverage near 0 and 1, where the normal interval
-    does not. Tested against statsmodels' proportion_confint.
+    Wilson (1927), JASA 22(158), without continuity correction. Keeps its coverage near 0 and 1, where the normal
+    interval does not. Tested against statsmodels' proportion_confint.
     """
     if not 0 <= k <= n:
         raise ValueError(f"k must lie between 0 and n, got k={k}, n={n}")

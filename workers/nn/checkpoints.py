@@ -1,0 +1,99 @@
+"""The files of a trained reward model: weights as safetensors, the backbone's config and tokenizer, and probes.
+
+weights.safetensors    backbone.* and head.*, float32
+backbone/              config.json and tokenizer files: opens without the place the backbone came from
+reward_model.json      what it is, and eight texts with the rewards they must get
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from workers.errors import JobError
+from workers.nn.backbone import Backbone, keep_backbone, open_backbone
+from workers.nn.folders import write_folder
+
+WEIGHTS, ABOUT, BACKBONE = "weights.safetensors", "reward_model.json", "backbone"
+
+
+@dataclass(frozen=True)
+class Weights:
+    tensors: Mapping[str, Tensor]
+
+    def load_into(self, net: nn.Module) -> None:
+        """Copy every tensor; nothing may be missing, left over or of another shape."""
+        own = net.state_dict()
+        wrong = sorted(n for n in own.keys() & self.tensors.keys() if own[n].shape != self.tensors[n].shape)
+        if any(name.startswith("head.") for name in wrong) or "head.weight" not in self.tensors:
+            raise JobError(
+                "The reward head in this checkpoint does not fit its backbone.",
+                "Use a checkpoint that train_rm has written for this reward model.",
+            )
+        odd = sorted(own.keys() ^ self.tensors.keys()) + wrong
+        if odd:
+            raise JobError(
+                f"The weights of this checkpoint do not fit its backbone ({len(odd)} tensors, the first is {odd[0]}).",
+                "The backbone's code may have changed with transformers: use the version the checkpoint was made with.",
+            )
+        net.load_state_dict(dict(self.tensors))
+
+
+def write_checkpoint(folder: Path, net: nn.Module, backbone: Backbone, about: Mapping[str, Any]) -> None:
+    """Same weights, same bytes: nothing in the files depends on when they were written."""
+
+    def fill(draft: Path) -> None:
+        save_weights(net, draft / WEIGHTS)
+        keep_backbone(backbone, draft / BACKBONE)
+        text = json.dumps(about, ensure_ascii=False, indent=1, sort_keys=True)
+        (draft / ABOUT).write_text(text + "\n", encoding="utf-8")
+
+    write_folder(folder, fill)
+
+
+def read_checkpoint(folder: Path) -> tuple[Backbone, Weights]:
+    if not (folder / WEIGHTS).is_file() or not (folder / BACKBONE / "config.json").is_file():
+        raise JobError(
+            f"The folder {folder.name} is not a checkpoint: {WEIGHTS} or the backbone's config is missing.",
+            "Use a checkpoint that train_rm has written.",
+        )
+    try:
+        return open_backbone(folder / BACKBONE), load_weights(folder / WEIGHTS)
+    except SafetensorError as error:
+        raise JobError(f"The weights of this checkpoint are damaged: {error}", "Train it again.") from error
+
+
+def read_about(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+    return found
+
+
+def save_weights(net: nn.Module, path: Path) -> None:
+    """Tied tensors are stored once for each name: loading needs no knowledge of the ties."""
+    seen: set[int] = set()
+    tensors = {}
+    for name, tensor in net.state_dict().items():
+        flat = tensor.detach().cpu().contiguous()
+        tensors[name] = flat.clone() if flat.data_ptr() in seen else flat
+        seen.add(flat.data_ptr())
+    save_file(tensors, path)
+
+
+def load_weights(path: Path) -> Weights:
+    return Weights(load_file(path, device="cpu"))
+
+
+def count_parameters(net: nn.Module) -> int:
+    return sum(p.numel() for p in net.parameters())
+
+
+def weights_differ(left: Path, right: Path) -> bool:
+    """Is any bit different? For tests and for comparing runs."""
+    a, b = load_file(left), load_file(right)
+    return a.keys() != b.keys() or any(not torch.equal(a[name], b[name]) for name in a)

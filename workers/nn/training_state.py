@@ -1,0 +1,102 @@
+"""What a killed training run needs to go on exactly where it was: weights, optimiser, position, best so far."""
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from workers.nn.checkpoints import WEIGHTS, load_weights, save_weights
+from workers.nn.folders import remove_drafts, write_folder
+
+OPTIMIZER, PROGRESS = "optimizer.safetensors", "progress.json"
+KEPT = 2
+
+
+@dataclass
+class Progress:
+    """Everything about the position in a run that is not a tensor. The order of pairs follows from seed and step."""
+
+    fingerprint: str
+    """Of spec, texts and verdicts: other data or settings never continue a run."""
+    dtype: str
+    step: int = 0
+    n_pairs_seen: int = 0
+    n_worse: int = 0
+    """Validations in a row without a lower loss."""
+    best_step: int | None = None
+    best: dict[str, Any] | None = None
+    last: dict[str, Any] | None = None
+    elapsed_s: float = 0.0
+
+
+class StateStore:
+    """States of one run in its work folder: step-00000120/, of which the newest two stay, and best-00000100/."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_drafts(folder)
+
+    def save(self, progress: Progress, net: nn.Module, optimizer: Optimizer) -> None:
+        def fill(draft: Path) -> None:
+            save_weights(net, draft / WEIGHTS)
+            save_file(_optimizer_tensors(optimizer), draft / OPTIMIZER)
+            (draft / PROGRESS).write_text(json.dumps(asdict(progress)))
+
+        write_folder(self._of("step", progress.step), fill)
+        self._prune(progress)
+
+    def save_best(self, step: int, net: nn.Module) -> None:
+        write_folder(self._of("best", step), lambda draft: save_weights(net, draft / WEIGHTS))
+
+    def load_best(self, step: int, net: nn.Module) -> None:
+        load_weights(self._of("best", step) / WEIGHTS).load_into(net)
+
+    def newest(self) -> Progress | None:
+        """Progress of the newest state; a state is there whole or not at all."""
+        states = self._all("step")
+        return Progress(**json.loads((states[-1] / PROGRESS).read_text())) if states else None
+
+    def restore(self, progress: Progress, net: nn.Module, optimizer: Optimizer) -> None:
+        folder = self._of("step", progress.step)
+        load_weights(folder / WEIGHTS).load_into(net)
+        _restore_optimizer(optimizer, load_file(folder / OPTIMIZER))
+
+    def clear(self) -> None:
+        for folder in [*self._all("step"), *self._all("best")]:
+            shutil.rmtree(folder)
+
+    def _prune(self, progress: Progress) -> None:
+        for folder in self._all("step")[:-KEPT]:
+            shutil.rmtree(folder)
+        for folder in self._all("best"):
+            if folder != self._of("best", progress.best_step or 0):
+                shutil.rmtree(folder)
+
+    def _of(self, kind: str, step: int) -> Path:
+        return self.folder / f"{kind}-{step:08d}"
+
+    def _all(self, kind: str) -> list[Path]:
+        return sorted(self.folder.glob(f"{kind}-????????"))
+
+
+def _optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
+    """State tensors by parameter number and name; learning rates follow from the step and are not stored."""
+    return {
+        f"{number}.{name}": value.detach().cpu().contiguous()
+        for number, state in optimizer.state_dict()["state"].items()
+        for name, value in state.items()
+    }
+
+
+def _restore_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
+    states: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        number, _, name = key.partition(".")
+        states.setdefault(int(number), {})[name] = value
+    optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -39,7 +39,7 @@ TASKS: dict[str, Callable[[Random], Problem]] = {
 N_PER_TASK = 60
 N_RESPONSES = (2, 3, 3, 4)
 # How often a flaw is taken, against 1 for the rest: balanced so that length says little about quality.
-FREQUENCY = {"padded": 0.7, "truncated": 2.0, "wrong_answer": 1.6}
+FREQUENCY = {"padded": 0.4, "truncated": 0.8, "wrong_answer": 0.7, "refusal": 0.3, "evasive": 0.3, "off_topic": 0.3}
 STRONG, MIDDLING, WEAK = (
     ("heron-7b", "ibis-70b", "heron-7b", "ibis-70b", "kestrel-13b", "sparrow-1b"),
     ("ibis-70b", "kestrel-13b", "sparrow-1b", "heron-7b"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from random import Random
-from typing import cast
 
 from workers.data.demo.banks import words
 from workers.data.demo.verifiable.problem import Candidate, Problem, flawed
@@ -25,9 +24,8 @@ def ordering(rng: Random) -> Problem:
     size = rng.randint(5, 9)
     prompts: tuple[str, ...]
     if rng.random() < 0.6:
-        groups = words()["groups"]
-        pool = cast("list[str]", rng.choice(list(groups.values())) + rng.choice(words()["cities"]).lower().split())
-        items = rng.sample(sorted(set(pool)), k=size)
+        one, other = rng.sample(list(words()["groups"].values()), k=2)
+        items: list[str] = rng.sample(one + other, k=size)
         prompts, ordered = WORD_PROMPTS, sorted(items)
     else:
         values = rng.sample(range(1, 400), k=size)

@@ -3,11 +3,13 @@
 from datetime import timedelta
 from pathlib import Path
 
+import django_stubs_ext
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
 from steelyard.env import database_from_url, env_bool, env_int, env_list, env_secret, env_str
 
+django_stubs_ext.monkeypatch()  # ModelForm[Project] and the like are names at run time too
 BASE_DIR = Path(__file__).resolve().parent.parent
 PRODUCTION = env_str("STEELYARD_ENV", "development") == "production"
 DEBUG = env_bool("STEELYARD_DEBUG", False) and not PRODUCTION

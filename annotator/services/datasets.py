@@ -96,7 +96,7 @@ def _check_request(request: ImportRequest) -> None:
 def _check_head(request: ImportRequest, stream: BinaryIO, limits: Limits) -> None:
     """Refuse a file that cannot be read at all before anything is stored."""
     try:
-        open_examples(stream, name=request.source_name or "the file", format_name=request.format, limits=limits)
+        open_examples(stream, name=request.source_name or "The file", format_name=request.format, limits=limits)
     except FileError as error:
         errors = [FieldError("/file", error.code, error.detail)]
         raise InvalidInput(error.detail, code=error.code, errors=errors) from error

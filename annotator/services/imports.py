@@ -74,7 +74,7 @@ def dataset_import(
 def _open(dataset: Dataset, counting: CountingStream, limits: Limits) -> ExampleStream:
     """Open the file in the format chosen, or tell the format and write down why."""
     opened = open_examples(
-        counting.as_binary(), name=dataset.source_name or "the file", format_name=dataset.format or AUTO, limits=limits
+        counting.as_binary(), name=dataset.source_name or "The file", format_name=dataset.format or AUTO, limits=limits
     )
     if not dataset.format_reason:
         dataset.format, dataset.format_reason = opened.detection.format, opened.detection.reason

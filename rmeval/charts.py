@@ -118,9 +118,7 @@ def dot_interval_chart(rows: Sequence[dict[str, Any]], *, x_title: str = "accura
     return {**chart(rows, [chance, span, *marks]), "width": 560, "height": {"step": 30}}
 
 
-def margin_scatter(
-    points: Sequence[tuple[float, float]], *, x_title: str, y_title: str
-) -> dict[str, Any]:
+def margin_scatter(points: Sequence[tuple[float, float]], *, x_title: str, y_title: str) -> dict[str, Any]:
     """Margins of two models on the same pairs; the quadrants are the cells of the agreement matrix."""
     rows = [{"x": x, "y": y, "cell": cell_name(x, y)} for x, y in points]
     x = {"field": "x", "type": "quantitative", "title": x_title, "axis": {"grid": False, "tickCount": 7}}
@@ -133,8 +131,13 @@ def margin_scatter(
         "title": None,
         "scale": {"domain": cells, "range": [SERIES[2], SERIES[3], SERIES[1]]},
     }
-    shape = {"field": "cell", "type": "nominal", "title": None, "scale": {"domain": cells, "range": ["circle", "square", "triangle-up"]}}
-    layers = [
+    shape = {
+        "field": "cell",
+        "type": "nominal",
+        "title": None,
+        "scale": {"domain": cells, "range": ["circle", "square", "triangle-up"]},
+    }
+    layers: list[dict[str, Any]] = [
         {"data": {"values": [{"x": 0}]}, "mark": rule, "encoding": {"x": x}},
         {"data": {"values": [{"y": 0}]}, "mark": rule, "encoding": {"y": y}},
         {

@@ -11,7 +11,9 @@ MEMORY_HINT = (
     "Make token_budget or batch_pairs smaller (accumulation keeps the effective batch), shorten max_length, "
     "or use a smaller backbone; then start the run again."
 )
-TIME_HINT = "Train fewer steps or epochs, or raise STEELYARD_JOB_TIME_LIMIT_S; a retry resumes from the last checkpoint."
+TIME_HINT = (
+    "Train fewer steps or epochs, or raise STEELYARD_JOB_TIME_LIMIT_S; a retry resumes from the last checkpoint."
+)
 OWN_FAULT_HINT = "This was not foreseen. The trace below says where it happened; please report it."
 
 

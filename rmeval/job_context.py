@@ -9,10 +9,10 @@ from django.conf import settings
 from annotator.errors import DomainError
 from rmeval.models import Checkpoint, RewardModel, Run
 from rmeval.report import RunReport
+from rmeval.selectors.scores import scored_pairs
 from rmeval.services.artifacts import artifact_store
 from rmeval.services.runs import run_environment
 from rmeval.services.scores import RewardNotFinite, scores_store
-from rmeval.selectors.scores import scored_pairs
 from rmeval.sources import PairSource, source_of
 from workers.context import CheckpointRef, RewardModelRef
 from workers.data.schema import ScoredPairs
@@ -45,7 +45,7 @@ class DatabaseJobContext:
             raise JobCancelled
 
     def open_input(self, name: str, **query: Any) -> Iterator[Any]:
-        """"pairs": PreferencePair of a source; "responses": ResponseItem of a source that a checkpoint has not scored."""
+        """Stream `pairs` (PreferencePair) of a source, or `responses` (ResponseItem) a checkpoint has not scored."""
         source = self.source(query["source"])
         if name == "pairs":
             self.remember_data(source)
@@ -87,7 +87,7 @@ class DatabaseJobContext:
         except RewardNotFinite as error:
             raise JobError(
                 f"The reward model gave a reward that is not a number: {error}.",
-                hint="Training diverged or the precision is too low: train again with a smaller learning rate, or use float32.",
+                hint="Training diverged or the precision is too low: train again with a smaller learning rate.",
             ) from error
 
     def scored_pairs(self, checkpoint_uid: str, source: Mapping[str, str]) -> ScoredPairs:

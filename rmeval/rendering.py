@@ -35,11 +35,17 @@ def escape(text: str) -> str:
     return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
 
 
-#: Colours are stand-ins: static/css/rmeval.css replaces them by those of the theme (presentation attributes yield to CSS).
+#: Colours are stand-ins: static/css/rmeval.css puts those of the reader's theme in their place.
 THEME: dict[str, Any] = {
     "background": "transparent",
     "font": "system-ui, sans-serif",
     "view": {"stroke": "transparent"},
-    "axis": {"labelFontSize": 11, "titleFontSize": 12, "titleFontWeight": "normal", "gridColor": "#dddddd", "tickSize": 4},
+    "axis": {
+        "labelFontSize": 11,
+        "titleFontSize": 12,
+        "titleFontWeight": "normal",
+        "gridColor": "#dddddd",
+        "tickSize": 4,
+    },
     "legend": {"labelFontSize": 11, "titleFontSize": 11, "titleFontWeight": "normal", "orient": "top"},
 }

@@ -1,4 +1,4 @@
-"""What a job says while it works, kept in memory until the supervisor writes it: the hot loop never waits for the database."""
+"""What a job says, kept in memory until the supervisor writes it: the hot loop never waits for the database."""
 
 import math
 import threading

@@ -12,6 +12,12 @@ from pydantic import BaseModel
 from annotator.errors import FieldError
 
 TEXT_AREA_ROWS = 3
+LIMITS = {
+    "minimum": "at least {}",
+    "exclusiveMinimum": "more than {}",
+    "maximum": "at most {}",
+    "exclusiveMaximum": "less than {}",
+}
 
 
 class SpecForm(forms.Form):
@@ -22,7 +28,9 @@ class SpecForm(forms.Form):
 
     def values(self) -> dict[str, Any]:
         """Filled-in values; an empty field takes the model's default."""
-        return {name: self.cleaned_data[name] for name in self.spec_fields if self.cleaned_data.get(name) not in (None, "")}
+        return {
+            name: self.cleaned_data[name] for name in self.spec_fields if self.cleaned_data.get(name) not in (None, "")
+        }
 
     def add_problems(self, problems: list[FieldError], *, below: str) -> None:
         """Show what the model said beside the field it is about."""
@@ -33,6 +41,10 @@ class SpecForm(forms.Form):
     @property
     def plain_fields(self) -> list[forms.BoundField]:
         return [self[name] for name in self.fields if name not in self.advanced]
+
+    @property
+    def has_advanced_errors(self) -> bool:
+        return self.is_bound and any(name in self.errors for name in self.advanced)
 
     @property
     def advanced_fields(self) -> list[forms.BoundField]:
@@ -53,7 +65,7 @@ def spec_form(
 
 def resolved(field: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
     """Follow $ref and drop the null branch of an optional field; the field's own words win."""
-    own = {key: field[key] for key in ("title", "description", "default") if key in field}
+    own: dict[str, Any] = {key: field[key] for key in ("title", "description", "default") if key in field}
     if "$ref" in field:
         return {**resolved(schema["$defs"][field["$ref"].rsplit("/", 1)[-1]], schema), **own}
     if "allOf" in field and len(field["allOf"]) == 1:
@@ -99,7 +111,12 @@ def number_input(field: dict[str, Any], *, step: str) -> forms.NumberInput:
 
 
 def help_text(field: dict[str, Any]) -> str:
-    limits = {"minimum": "at least {}", "exclusiveMinimum": "more than {}", "maximum": "at most {}", "exclusiveMaximum": "less than {}"}
+    limits = {
+        "minimum": "at least {}",
+        "exclusiveMinimum": "more than {}",
+        "maximum": "at most {}",
+        "exclusiveMaximum": "less than {}",
+    }
     said = [text.format(field[key]) for key, text in limits.items() if key in field]
     description = str(field.get("description", "")).strip()
     tail = f" ({', '.join(said)})" if said else ""

@@ -1,4 +1,4 @@
-"""From a job's pydantic Spec to errors a person can act on: JSON pointers, and the references checked to be of the project."""
+"""A job's spec checked: errors with JSON pointers, and references that must be of the project."""
 
 from typing import Any
 from uuid import UUID
@@ -7,6 +7,7 @@ from pydantic import BaseModel
 
 from annotator.errors import FieldError, InvalidInput, NotFound
 from annotator.models import Project
+from annotator.validation import require_storable
 from rmeval.models import Checkpoint, RewardModel
 from rmeval.sources import check_ready, source_of
 from workers.errors import SpecError
@@ -28,13 +29,16 @@ def job_of(kind: str) -> Any:
     try:
         return JOBS.get(kind)
     except UnknownName as error:
-        raise InvalidInput(str(error), code="unknown_kind", errors=[FieldError("/kind", "unknown_kind", str(error))]) from error
+        raise InvalidInput(
+            str(error), code="unknown_kind", errors=[FieldError("/kind", "unknown_kind", str(error))]
+        ) from error
 
 
 def spec_clean(job: Any, spec: object) -> dict[str, Any]:
     """The full spec with its defaults as it will be kept, or every wrong value named."""
     if not isinstance(spec, dict):
         raise InvalidInput("spec must be a JSON object.", errors=[FieldError("/spec", "type", "Not an object.")])
+    require_storable(spec, "/spec")
     try:
         cleaned: BaseModel = parse_spec(job.Spec, spec, at="/spec")
     except SpecError as error:

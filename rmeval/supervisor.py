@@ -1,6 +1,6 @@
 """The thread beside a running job: it beats, writes what the job reported, and makes a cancel take effect.
 
-A job asks `checkpoint()` between batches and stops by itself. Where it cannot (importing torch, one very long batch) the
+A job asks `checkpoint()` between batches and stops by itself. Where it cannot (importing torch, one long batch) the
 thread ends the run in the database and then the process: a cancel always takes less than two seconds.
 """
 
@@ -41,7 +41,9 @@ class RunSupervisor:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._done.set()
         self._thread.join()
         self.flush()

@@ -24,18 +24,23 @@ from workers.errors import JobCancelled, TransientError
 def run_job(run_uid: str) -> None:
     """Execute one run. Safe to deliver twice: only the caller that wins run_start() works."""
     from rmeval.models import Run
-    from rmeval.services.runs import run_start
 
     run = Run.objects.select_related("project", "reward_model").filter(uid=run_uid).first()
-    if run is None or not run_start(
+    if run is not None and run_claim(run):
+        execute(run)
+
+
+def run_claim(run: Any) -> bool:
+    """Make the run this process's. False when another has it, or nobody wants it any more."""
+    from rmeval.services.runs import run_start
+
+    return run_start(
         run=run,
         worker=f"{socket.gethostname()}:{getpid()}",
         now=timezone.now(),
         stale=settings.RUN_HEARTBEAT_STALE,
         max_attempts=settings.RUN_MAX_ATTEMPTS,
-    ):
-        return
-    execute(run)
+    )
 
 
 def execute(run: Any) -> None:
@@ -51,8 +56,8 @@ def execute(run: Any) -> None:
     except JobCancelled:
         run_finish(run=run, attempt=attempt, state=Run.State.CANCELLED, now=timezone.now())
     except TransientError as error:
-        limits = {"max_attempts": settings.RUN_MAX_ATTEMPTS, "now": timezone.now()}
-        if run_requeue(run=run, attempt=attempt, reason=f"{error}", **limits):
+        most = settings.RUN_MAX_ATTEMPTS
+        if run_requeue(run=run, attempt=attempt, reason=str(error), max_attempts=most, now=timezone.now()):
             raise
     except Exception as error:
         run_finish(run=run, attempt=attempt, state=Run.State.FAILED, error=describe(error), now=timezone.now())

@@ -159,15 +159,15 @@ def rank_correlation(margins: NDArray[np.float64]) -> float | None:
     ranks = np.stack([average_ranks(margins[:, i]) for i in (0, 1)])
     if (ranks.std(axis=1) == 0).any():
         return None
-    return float(np.corrcoef(ranks)[0, 1])
+    return float(np.asarray(np.corrcoef(ranks))[0, 1])
 
 
 def average_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Ranks from 0, tied values sharing the mean of theirs."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     ends = np.cumsum(counts)
-    means = ends - (counts + 1) / 2
-    return np.asarray(means[inverse], dtype=np.float64)
+    means: NDArray[np.float64] = np.asarray(ends - (counts + 1) / 2, dtype=np.float64)
+    return means[inverse]
 
 
 def sampled(margins: NDArray[np.float64]) -> list[tuple[float, float]]:

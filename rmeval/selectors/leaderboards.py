@@ -27,6 +27,11 @@ class Rate:
     high: float
     n: int
 
+    @property
+    def heat(self) -> int:
+        """Shade of a table cell, 0 to 4; middling on both sides of chance."""
+        return sum(self.value >= edge for edge in (0.4, 0.5, 0.65, 0.8))
+
     def as_dict(self) -> dict[str, float | int]:
         return {"value": self.value, "low": self.low, "high": self.high, "n": self.n}
 
@@ -115,7 +120,9 @@ def sort_key(sort: str) -> Any:
 
 
 def slices_of(evaluation: Evaluation, source: PairSource, key: str) -> dict[str, Rate]:
-    """Accuracy by the value of a metadata key. Counted once for each evaluation: scores never change."""
+    """Accuracy by the value of a metadata key: as the run counted it, else counted now and kept."""
+    if counted := evaluation.metrics.get("slices", {}).get(key):
+        return {name: Rate(**part["accuracy"]) for name, part in list(counted.items())[:MAX_SLICES]}
     kept = f"slices:{evaluation.pk}:{evaluation.updated_at.timestamp()}:{key.encode().hex()}"
     found: dict[str, Rate] | None = cache.get(kept)
     if found is None:
@@ -160,9 +167,7 @@ def benchmarks(*, project: Project) -> list[Benchmark]:
     ]
     best = best_evaluations(project)
     found.sort(key=lambda item: (item[0].last is None, -(item[0].last.timestamp() if item[0].last else 0), -item[0].pk))
-    return [
-        Benchmark(source, n_pairs, row.n_done, best.get((source.kind, row.pk))) for row, source, n_pairs in found
-    ]
+    return [Benchmark(source, n_pairs, row.n_done, best.get((source.kind, row.pk))) for row, source, n_pairs in found]
 
 
 def best_evaluations(project: Project) -> dict[tuple[str, int], Evaluation]:

@@ -46,7 +46,9 @@ def reward_model_lineage(*, reward_model: RewardModel) -> list[LineageRow]:
     rows = Evaluation.objects.filter(checkpoint__in=checkpoints).select_related("dataset", "snapshot__queue", "run")
     for evaluation in rows.order_by("-updated_at"):
         evaluations.setdefault(evaluation.checkpoint_id, []).append(evaluation)
-    sizes = dict(Artifact.objects.filter(path__in=[c.path for c in checkpoints if c.path]).values_list("path", "n_bytes"))
+    sizes = dict(
+        Artifact.objects.filter(path__in=[c.path for c in checkpoints if c.path]).values_list("path", "n_bytes")
+    )
     return [
         LineageRow(
             checkpoint=checkpoint,

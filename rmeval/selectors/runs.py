@@ -36,12 +36,14 @@ def run_list(*, project: Project, state: str = "", kind: str = "", reward_model:
 def run_curves(*, run: Run) -> dict[str, Curve]:
     """Metric points by name. A step reported again by a later attempt replaces the earlier report."""
     points = (
-        RunEvent.objects.filter(run=run, kind=RunEvent.Kind.METRIC, step__isnull=False)
+        RunEvent.objects.filter(run=run, kind=RunEvent.Kind.METRIC)
         .order_by("pk")
         .values_list("step", "data", "created_at")
     )
     latest: dict[str, dict[int, tuple[float, datetime]]] = {}
     for step, data, at in points.iterator(chunk_size=5000):
+        if step is None:
+            continue
         for name, value in data.items():
             latest.setdefault(name, {})[step] = (value, at)
     return {name: curve_of(name, found) for name, found in latest.items()}

@@ -10,7 +10,7 @@ from django.db import transaction
 
 from annotator.live import poke
 from rmeval.models import Checkpoint, Evaluation, Run
-from rmeval.services.runs import run_finish, run_note
+from rmeval.services.runs import run_environment, run_finish, run_note
 from rmeval.sources import source_of
 from rmeval.specs import job_of, spec_clean
 
@@ -18,6 +18,8 @@ from rmeval.specs import job_of, spec_clean
 @transaction.atomic
 def run_complete(*, run: Run, attempt: int, result: dict[str, Any], now: datetime) -> list[Run]:
     """End a run as done. The runs that follow it, for the caller to enqueue."""
+    if measured := result.pop("environment", None):
+        run_environment(run=run, **measured)  # now with what torch says of threads and GPUs
     if not run_finish(run=run, attempt=attempt, state=Run.State.DONE, result=result, now=now):
         return []
     if run.kind == "evaluate":

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from annotator.errors import DomainError, FieldError, InvalidInput
 from annotator.live import poke
 from annotator.models import Project, User
+from annotator.validation import require_storable
 from rmeval.models import Checkpoint, RewardModel, Run
 from rmeval.specs import in_words, problems
 from workers.errors import SpecError
@@ -51,7 +52,11 @@ def reward_model_register(
     if not name:
         raise InvalidInput("Give the reward model a name.", errors=[FieldError("/name", "required", "Give a name.")])
     if len(name) > 200:
-        raise InvalidInput("The name is longer than 200 characters.", errors=[FieldError("/name", "too_long", "At most 200 characters.")])
+        raise InvalidInput(
+            "The name is longer than 200 characters.",
+            errors=[FieldError("/name", "too_long", "At most 200 characters.")],
+        )
+    require_storable({"name": name, "description": description, "config": config}, "")
     found = family_of(family)
     config = config_clean(found, config)
     try:

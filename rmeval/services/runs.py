@@ -49,9 +49,7 @@ def run_poke(run: Run, event: str) -> None:
 
 def run_note(run: Run, message: str, *, attempt: int, level: str = "info", **data: Any) -> None:
     """A line in the run's log that says what became of it."""
-    RunEvent.objects.create(
-        run=run, kind=RunEvent.Kind.STATE, attempt=attempt, level=level, message=message, data=data
-    )
+    RunEvent.objects.create(run=run, kind=RunEvent.Kind.STATE, attempt=attempt, level=level, message=message, data=data)
 
 
 @transaction.atomic

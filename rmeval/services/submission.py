@@ -1,4 +1,4 @@
-"""Create runs and wake a worker for them. The one chain that meets Celery: view -> here -> workers.tasks -> services.runs."""
+"""Create runs and wake a worker. The one chain that meets Celery: view -> here -> workers.tasks -> services.runs."""
 
 from datetime import datetime
 from typing import Any
@@ -69,7 +69,9 @@ def run_retry(*, run: Run, user: User | None, now: datetime) -> Run:
     """A new run with the same spec; the old one stays as it ended."""
     if not run.has_ended:
         raise DomainError(
-            f"This run is {run.state}; it can be started again once it has ended.", code="run_not_ended", run_state=run.state
+            f"This run is {run.state}; it can be started again once it has ended.",
+            code="run_not_ended",
+            run_state=run.state,
         )
     return run_submit(project=run.project, kind=run.kind, spec=run.spec, user=user, now=now, parent=run)
 

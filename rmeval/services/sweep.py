@@ -1,4 +1,4 @@
-"""The periodic look at runs that got lost: the broker is only a wake-up call, so a lost message or worker costs seconds."""
+"""The periodic look at runs that got lost: the broker is only a wake-up call, so a lost message costs seconds."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -73,7 +73,7 @@ def lost_run_settle(*, run: Run, now: datetime, stale: timedelta, max_attempts: 
 
 @transaction.atomic
 def waiting_runs_wake(*, now: datetime, picked_up_within: timedelta) -> int:
-    """Enqueue again runs that wait too long; the longer a run has waited, the rarer, so that a backlog is not doubled."""
+    """Enqueue again runs that wait too long; the longer one has waited, the rarer, so a backlog is not doubled."""
     half_waited = ExpressionWrapper((F("enqueued_at") - F("created_at")) / 2, output_field=DurationField())
     patience = Greatest(Value(picked_up_within, output_field=DurationField()), half_waited)
     waiting = (

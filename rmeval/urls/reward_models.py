@@ -1,5 +1,17 @@
-"""Paths of reward_models."""
+"""Paths of reward models and checkpoints."""
 
-from django.urls import URLPattern
+from django.urls import URLPattern, path
 
-reward_model_urls: list[URLPattern] = []
+from rmeval.views import reward_models
+
+reward_model_urls: list[URLPattern] = [
+    path("projects/<uuid:uid>/reward-models/", reward_models.reward_model_list_view, name="reward-model-list"),
+    path("projects/<uuid:uid>/reward-models/new/", reward_models.reward_model_create_view, name="reward-model-create"),
+    path("reward-models/<uuid:uid>/", reward_models.reward_model_detail, name="reward-model-detail"),
+    path("reward-models/<uuid:uid>/train/", reward_models.reward_model_train_view, name="reward-model-train"),
+    path("reward-models/<uuid:uid>/evaluate/", reward_models.reward_model_evaluate_view, name="reward-model-evaluate"),
+    path("checkpoints/<uuid:uid>/", reward_models.checkpoint_files_view, name="checkpoint-files"),
+    path(
+        "checkpoints/<uuid:uid>/files/<path:name>", reward_models.checkpoint_download_view, name="checkpoint-download"
+    ),
+]

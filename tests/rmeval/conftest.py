@@ -77,7 +77,9 @@ def fill(dataset: Dataset, n: int = 6) -> Dataset:
         long = ResponseFactory(example=example, number=0, messages=says("a much longer response " * (i + 1)))
         short = ResponseFactory(example=example, number=1, messages=says("short"))
         verdict = "b" if i % 3 == 2 else "a"
-        PreferenceFactory(example=example, response_a=long, response_b=short, verdict=verdict, preference_strength=1 + i % 3)
+        PreferenceFactory(
+            example=example, response_a=long, response_b=short, verdict=verdict, preference_strength=1 + i % 3
+        )
     tied = ExampleFactory(dataset=dataset, meta={"topic": "even"})
     first, second = ResponseFactory(example=tied, number=0), ResponseFactory(example=tied, number=1)
     PreferenceFactory(example=tied, response_a=first, response_b=second, verdict="tie")

@@ -54,7 +54,13 @@ def test_an_unknown_kind_names_those_there_are(project: Project) -> None:
 
 
 def test_the_same_key_gives_the_same_run(project: Project) -> None:
-    common: dict[str, Any] = {"project": project, "kind": "plain_test", "user": None, "now": NOW, "idempotency_key": "k"}
+    common: dict[str, Any] = {
+        "project": project,
+        "kind": "plain_test",
+        "user": None,
+        "now": NOW,
+        "idempotency_key": "k",
+    }
     first = run_submit(spec={}, **common)
     assert run_submit(spec={}, **common) == first
     assert run_submit(spec={"n_steps": 3}, **common) == first  # the default, spelled out

@@ -1,0 +1,132 @@
+"""Forms of runs and reward models. What a job or family takes is asked for by rmeval/spec_forms.py."""
+
+from typing import Any
+
+from django import forms
+
+from annotator.models import Project
+from rmeval.models import Checkpoint, RewardModel
+from rmeval.selectors.reward_models import checkpoint_choices, source_choices
+from rmeval.spec_forms import SpecForm, spec_form
+from rmeval.specs import job_of
+from workers.families import FAMILIES
+from workers.objectives import OBJECTIVES
+
+PLAIN_TRAINING_FIELDS = frozenset(
+    {"source", "evaluate_on", "learning_rate", "epochs", "batch_pairs", "validation_share", "seed"}
+)
+
+
+class RegisterForm(forms.Form):
+    """The part that every family shares; its configuration is a second form on the same page."""
+
+    name = forms.CharField(max_length=200, help_text="Unique in this project.")
+    description = forms.CharField(required=False, widget=forms.Textarea({"rows": 2}), help_text="Markdown.")
+
+    def add_problems(self, problems: list[Any]) -> None:
+        for problem in problems:
+            name = problem.pointer.strip("/").split("/")[0]
+            self.add_error(name if name in self.fields else None, problem.detail)
+
+
+def family_choices() -> list[dict[str, Any]]:
+    """Families with what they are for, as their docstrings say it."""
+    return [
+        {
+            "name": name,
+            "title": family.title,
+            "summary": (family.__doc__ or "").strip().split("\n\n")[0],
+            "trainable": family.trainable,
+        }
+        for name, family in FAMILIES.items()
+    ]
+
+
+def config_form(family: Any, *args: Any, **kwargs: Any) -> SpecForm:
+    return spec_form(family.Config)(*args, **kwargs)
+
+
+def source_value(value: str) -> dict[str, str]:
+    """{"dataset": uid} of the choice "dataset:<uid>"."""
+    kind, _, uid = value.partition(":")
+    return {kind: uid}
+
+
+def train_form(reward_model: RewardModel, *args: Any, **kwargs: Any) -> SpecForm:
+    """Source and hyper-parameters; what people rarely change folds away."""
+    spec = job_of("train_rm").Spec
+    made = spec_form(spec, skip=frozenset({"reward_model", "source", "evaluate_on"}), plain=PLAIN_TRAINING_FIELDS)
+    form = made(*args, **kwargs)
+    choices = source_choices(project=reward_model.project)
+    own: dict[str, forms.Field] = {
+        "source": forms.ChoiceField(
+            label="Train on", choices=[("", "Choose…"), *choices], help_text="Pairs with known preferences."
+        )
+    }
+    if "evaluate_on" in spec.model_fields:
+        own["evaluate_on"] = forms.MultipleChoiceField(
+            label="Evaluate on, when done",
+            choices=choices,
+            required=False,
+            help_text="One evaluation run each, started when the training has ended.",
+        )
+    if "objective" in form.fields:
+        form.fields["objective"] = forms.ChoiceField(
+            choices=[(name, name) for name in OBJECTIVES.names()],
+            initial=form.fields["objective"].initial,
+            required=False,
+            help_text=form.fields["objective"].help_text,
+        )
+    form.fields = {**own, **form.fields}
+    return form
+
+
+def train_spec(form: SpecForm, reward_model: RewardModel) -> dict[str, Any]:
+    cleaned = form.cleaned_data
+    spec = {**form.values(), "reward_model": str(reward_model.uid), "source": source_value(cleaned["source"])}
+    if cleaned.get("evaluate_on"):
+        spec["evaluate_on"] = [source_value(value) for value in cleaned["evaluate_on"]]
+    return spec
+
+
+class EvaluateForm(forms.Form):
+    """Evaluate one of the given checkpoints on a source of the project; either may be fixed by the page."""
+
+    checkpoint = forms.ChoiceField(label="Reward model")
+    source = forms.ChoiceField(label="Evaluate on", help_text="Pairs with known preferences.")
+
+    def __init__(
+        self,
+        *args: Any,
+        project: Project,
+        checkpoints: list[Checkpoint] | None = None,
+        source: tuple[str, str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        known = (
+            checkpoint_choices(project=project) if checkpoints is None else [(str(c.uid), str(c)) for c in checkpoints]
+        )
+        self.set_choices("checkpoint", known)
+        self.set_choices("source", source_choices(project=project) if source is None else [source])
+        if source is not None:
+            self.fields["source"].widget = forms.HiddenInput()
+            self.fields["source"].initial = source[0]
+
+    def set_choices(self, name: str, choices: list[tuple[str, str]]) -> None:
+        field = self.fields[name]
+        if isinstance(field, forms.ChoiceField):
+            field.choices = choices
+
+    def spec(self) -> dict[str, Any]:
+        return {"checkpoint": self.cleaned_data["checkpoint"], "source": source_value(self.cleaned_data["source"])}
+
+
+class QueueFromPairsForm(forms.Form):
+    """A new queue from the pairs behind a cell of a comparison."""
+
+    name = forms.CharField(max_length=200)
+    overlap = forms.IntegerField(min_value=1, max_value=50, initial=1, help_text="Judgements for each pair.")
+    limit = forms.IntegerField(
+        label="At most", min_value=1, max_value=100_000, initial=200, help_text="Pairs, from the first on."
+    )

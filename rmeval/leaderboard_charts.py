@@ -1,0 +1,39 @@
+"""The pictures of leaderboards and comparisons."""
+
+from collections.abc import Sequence
+
+from django.utils.safestring import SafeString
+
+from rmeval.charts import dot_interval_chart, margin_scatter
+from rmeval.models import Checkpoint
+from rmeval.rendering import chart_svg
+from rmeval.selectors.leaderboards import LeaderboardRow
+
+MAX_DOTS = 40
+
+
+def accuracy_dots(rows: Sequence[LeaderboardRow]) -> SafeString | None:
+    """Accuracy with its interval, in the order of the table; None where there is nothing to draw."""
+    drawn = [
+        {
+            "name": row.name,
+            "value": row.accuracy.value,
+            "low": row.accuracy.low,
+            "high": row.accuracy.high,
+            "is_baseline": row.is_baseline,
+        }
+        for row in rows[:MAX_DOTS]
+        if row.accuracy is not None
+    ]
+    if not drawn:
+        return None
+    label = "; ".join(f"{row['name']}: {row['value']:.1%}" for row in drawn[:10])
+    return chart_svg(dot_interval_chart(drawn), label=f"Accuracy with 95% intervals. {label}")
+
+
+def margins_plot(points: Sequence[tuple[float, float]], a: Checkpoint, b: Checkpoint, n: int) -> SafeString | None:
+    if not points:
+        return None
+    shown = f"{len(points)} of {n} pairs" if len(points) < n else f"{n} pairs"
+    spec = margin_scatter(points, x_title=f"margin of {a}", y_title=f"margin of {b}")
+    return chart_svg(spec, label=f"Margins of {a} and {b} on the same pairs; {shown}")

@@ -1,0 +1,163 @@
+"""Pages of reward models: register, train, evaluate, look where a checkpoint came from, download it."""
+
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.http import FileResponse, HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import redirect, render
+from django.utils import timezone
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from annotator.access import READERS, RESEARCHERS, access_project, role_in
+from annotator.errors import DomainError, NotFound
+from annotator.requests import user_of
+from rmeval.access import access_checkpoint, access_reward_model
+from rmeval.forms import EvaluateForm, RegisterForm, config_form, family_choices, train_form, train_spec
+from rmeval.models import RewardModel
+from rmeval.selectors.reward_models import reward_model_lineage, reward_model_list, reward_model_runs
+from rmeval.services.artifacts import files_of
+from rmeval.services.reward_models import family_of, reward_model_register
+from rmeval.services.submission import run_submit
+from workers.families import FAMILIES
+
+
+@login_required
+@require_GET
+def reward_model_list_view(request: HttpRequest, uid: UUID) -> HttpResponse:
+    project = access_project(request.user, uid, READERS)
+    context = {
+        "project": project,
+        "reward_models": reward_model_list(project=project),
+        "may_act": role_in(request.user, project) in RESEARCHERS,
+    }
+    template = "rmeval/reward_model_list.html"
+    return render(request, f"{template}#rows" if request.htmx else template, context)  # type: ignore[attr-defined]
+
+
+@login_required
+@require_http_methods(["GET", "POST"])
+def reward_model_create_view(request: HttpRequest, uid: UUID) -> HttpResponse:
+    """Choose a family (?family=), then fill in the form made from its configuration."""
+    project = access_project(request.user, uid, RESEARCHERS)
+    default = "scalar_head" if "scalar_head" in FAMILIES else FAMILIES.names()[0]
+    name = request.GET.get("family") or default
+    family = family_of(name)
+    form, config = RegisterForm(request.POST or None), config_form(family, request.POST or None)
+    if request.method == "POST" and form.is_valid() and config.is_valid():
+        try:
+            made = reward_model_register(
+                project=project, family=name, config=config.values(), user=user_of(request), **form.cleaned_data
+            )
+            messages.success(request, f"{made.name} is registered.")
+            return redirect("rmeval:reward-model-detail", made.uid)
+        except DomainError as error:
+            mine = [problem for problem in error.errors if not problem.pointer.startswith("/config")]
+            form.add_problems(mine)
+            config.add_problems([p for p in error.errors if p.pointer.startswith("/config")], below="/config")
+    context = {"project": project, "form": form, "config": config, "family": name, "families": family_choices()}
+    status = 422 if form.is_bound else 200
+    return render(request, "rmeval/reward_model_form.html", context, status=status)
+
+
+@login_required
+@require_GET
+def reward_model_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
+    reward_model = access_reward_model(request.user, uid)
+    if request.htmx:  # type: ignore[attr-defined]
+        return render(request, "rmeval/reward_model_detail.html#lineage", lineage_context(reward_model))
+    return render(request, "rmeval/reward_model_detail.html", page_context(request, reward_model))
+
+
+def lineage_context(reward_model: RewardModel) -> dict[str, Any]:
+    return {
+        "reward_model": reward_model,
+        "lineage": reward_model_lineage(reward_model=reward_model),
+        "runs": reward_model_runs(reward_model=reward_model),
+    }
+
+
+def page_context(request: HttpRequest, reward_model: RewardModel, **forms: Any) -> dict[str, Any]:
+    """Everything of the page; a form that was refused takes the place of its fresh one."""
+    context = lineage_context(reward_model)
+    family = FAMILIES.get(reward_model.family) if reward_model.family in FAMILIES else None
+    may_act = role_in(request.user, reward_model.project) in RESEARCHERS
+    context |= {"project": reward_model.project, "family": family, "may_act": may_act}
+    if may_act:
+        checkpoints = [row.checkpoint for row in context["lineage"]]
+        if family is not None and family.trainable:
+            context["train_form"] = train_form(reward_model)
+        if checkpoints:
+            context["evaluate_form"] = EvaluateForm(project=reward_model.project, checkpoints=checkpoints)
+    return context | forms
+
+
+@login_required
+@require_POST
+def reward_model_train_view(request: HttpRequest, uid: UUID) -> HttpResponse:
+    reward_model = access_reward_model(request.user, uid, RESEARCHERS)
+    form = train_form(reward_model, request.POST)
+    if form.is_valid():
+        try:
+            run = run_submit(
+                project=reward_model.project,
+                kind="train_rm",
+                spec=train_spec(form, reward_model),
+                user=user_of(request),
+                now=timezone.now(),
+            )
+            return redirect("rmeval:run-detail", run.uid)
+        except DomainError as error:
+            form.add_problems(error.errors, below="/spec")
+    context = page_context(request, reward_model, train_form=form)
+    return render(request, "rmeval/reward_model_detail.html", context, status=422)
+
+
+@login_required
+@require_POST
+def reward_model_evaluate_view(request: HttpRequest, uid: UUID) -> HttpResponse:
+    reward_model = access_reward_model(request.user, uid, RESEARCHERS)
+    checkpoints = list(reward_model.checkpoints.select_related("reward_model").order_by("-number"))
+    form = EvaluateForm(request.POST, project=reward_model.project, checkpoints=checkpoints)
+    if form.is_valid():
+        try:
+            run = run_submit(
+                project=reward_model.project,
+                kind="evaluate",
+                spec=form.spec(),
+                user=user_of(request),
+                now=timezone.now(),
+            )
+            return redirect("rmeval:run-detail", run.uid)
+        except DomainError as error:
+            form.add_error(None, error.detail)
+    context = page_context(request, reward_model, evaluate_form=form)
+    return render(request, "rmeval/reward_model_detail.html", context, status=422)
+
+
+@login_required
+@require_GET
+def checkpoint_files_view(request: HttpRequest, uid: UUID) -> HttpResponse:
+    """The files of a checkpoint, with sizes and links."""
+    checkpoint = access_checkpoint(request.user, uid)
+    root = Path(settings.ARTIFACT_DIR) / checkpoint.path
+    is_here = bool(checkpoint.path) and root.exists()
+    files = [{"name": name, "n_bytes": file.stat().st_size} for name, file in files_of(root)] if is_here else []
+    context = {"checkpoint": checkpoint, "project": checkpoint.reward_model.project, "files": files}
+    return render(request, "rmeval/checkpoint_files.html", context)
+
+
+@login_required
+@require_GET
+def checkpoint_download_view(request: HttpRequest, uid: UUID, name: str) -> HttpResponseBase:
+    """One file, streamed. The name must be one that the folder holds: no path is ever built from the request."""
+    checkpoint = access_checkpoint(request.user, uid)
+    root = Path(settings.ARTIFACT_DIR) / checkpoint.path
+    held = dict(files_of(root)) if checkpoint.path and root.exists() else {}
+    if name not in held:
+        raise NotFound("This checkpoint has no such file.")
+    return FileResponse(held[name].open("rb"), as_attachment=True, filename=Path(name).name)

@@ -1,0 +1,85 @@
+"""Pages of runs."""
+
+from uuid import UUID
+
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils import timezone
+from django.views.decorators.http import require_GET, require_POST
+
+from annotator.access import READERS, RESEARCHERS, access_project, role_in
+from annotator.requests import user_of
+from rmeval.access import access_run
+from rmeval.keyset import keyset_page
+from rmeval.models import Run
+from rmeval.run_charts import run_charts
+from rmeval.run_results import result_table
+from rmeval.selectors.runs import run_eta_s, run_list, run_log, run_relatives
+from rmeval.services.runs import run_cancel
+from rmeval.services.submission import run_retry
+from workers.jobs import JOBS
+
+PAGE = 50
+
+
+@login_required
+@require_GET
+def run_list_view(request: HttpRequest, uid: UUID) -> HttpResponse:
+    """Runs of a project, by state and kind."""
+    project = access_project(request.user, uid, READERS)
+    state, kind = request.GET.get("state", ""), request.GET.get("kind", "")
+    page = keyset_page(run_list(project=project, state=state, kind=kind), request, size=PAGE)
+    context = {
+        "project": project,
+        "page": page,
+        "state": state,
+        "kind": kind,
+        "states": Run.State.choices,
+        "kinds": JOBS.names(),
+        "query": request.GET.urlencode(),
+    }
+    template = "rmeval/run_list.html#rows" if request.htmx else "rmeval/run_list.html"  # type: ignore[attr-defined]
+    return render(request, template, context)
+
+
+@login_required
+@require_GET
+def run_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
+    """One run; `?part=` asks for one live region."""
+    run = access_run(request.user, uid)
+    now = timezone.now()
+    part = request.GET.get("part", "") if request.htmx else ""  # type: ignore[attr-defined]
+    context = {"run": run, "may_act": role_in(request.user, run.project) in RESEARCHERS}
+    if part != "charts":
+        context |= {
+            "log": run_log(run=run)[::-1],
+            "eta_s": run_eta_s(run=run, now=now),
+            "result": result_table(run.result or {}),
+            "is_waiting_long": run.state == Run.State.QUEUED and (now - run.created_at).total_seconds() > 15,
+            "elapsed_s": ((run.ended_at or now) - run.started_at).total_seconds() if run.started_at else None,
+            **run_relatives(run=run),
+        }
+    if part in {"", "charts"}:
+        context["charts"] = run_charts(run)
+    template = f"rmeval/run_detail.html#{part}" if part in {"progress", "charts"} else "rmeval/run_detail.html"
+    return render(request, template, context)
+
+
+@login_required
+@require_POST
+def run_cancel_view(request: HttpRequest, uid: UUID) -> HttpResponse:
+    run = access_run(request.user, uid, RESEARCHERS)
+    run_cancel(run=run, now=timezone.now(), stale=settings.RUN_HEARTBEAT_STALE)
+    return redirect("rmeval:run-detail", run.uid)
+
+
+@login_required
+@require_POST
+def run_retry_view(request: HttpRequest, uid: UUID) -> HttpResponse:
+    run = access_run(request.user, uid, RESEARCHERS)
+    again = run_retry(run=run, user=user_of(request), now=timezone.now())
+    messages.success(request, "A new run with the same settings was started.")
+    return redirect("rmeval:run-detail", again.uid)

@@ -39,7 +39,8 @@ def majority(verdicts: Sequence[str], strengths: Sequence[int | None] = ()) -> M
     Returns
     -------
     Majority
-        `verdict` is tie when no verdict leads alone: the raters do not prefer one response. None when nobody judged.
+        `verdict` is None when no verdict leads alone (which is not what raters mean by a tie) and when nobody judged;
+        `reason` says which.
         `preference_strength` is the lower median of the leading side's strengths, so it is one that was said; None for
         tie and both_bad.
     """
@@ -51,7 +52,7 @@ def majority(verdicts: Sequence[str], strengths: Sequence[int | None] = ()) -> M
         return Majority(None, None, 0, math.nan, math.nan, math.nan, math.nan, False, "no judgement with a verdict")
     most = max(counts.values())
     leaders = [verdict for verdict, count in counts.items() if count == most]
-    verdict = leaders[0] if len(leaders) == 1 else "tie"
+    verdict = leaders[0] if len(leaders) == 1 else None
     said = [
         strength
         for given, strength in zip(verdicts, strengths, strict=False)  # strengths may be left empty
@@ -59,4 +60,5 @@ def majority(verdicts: Sequence[str], strengths: Sequence[int | None] = ()) -> M
     ]
     share_a, share_b, share_tie, share_both_bad = (counts[name] / n for name in VERDICTS)
     strength = median_low(said) if said else None
-    return Majority(verdict, strength, n, share_a, share_b, share_tie, share_both_bad, most == n)
+    reason = "" if verdict else "no verdict was given more often than every other"
+    return Majority(verdict, strength, n, share_a, share_b, share_tie, share_both_bad, most == n, reason)

@@ -119,16 +119,16 @@ def test_accuracy_of_real_reward_models() -> None:
         (["a"], [2], "a", 2),
         (["a", "a", "b"], [1, 3, 2], "a", 1),
         (["a", "a", "a", "b"], [1, 3, None, 2], "a", 1),
-        (["a", "b"], [3, 3], "tie", None),
-        (["a", "tie"], [3, None], "tie", None),
-        (["both_bad", "a"], [None, 1], "tie", None),
+        (["a", "b"], [3, 3], None, None),
+        (["a", "tie"], [3, None], None, None),
+        (["both_bad", "a"], [None, 1], None, None),
         (["both_bad", "both_bad", "a"], [None, None, 1], "both_bad", None),
         (["b", "cannot_judge", "skip"], [2, None, None], "b", 2),
-        (["a", "b", "tie", "both_bad"], [], "tie", None),
+        (["a", "b", "tie", "both_bad"], [], None, None),
         (["a", "a"], [], "a", None),
     ],
 )
-def test_majority(verdicts: list[str], strengths: list[int | None], verdict: str, strength: int | None) -> None:
+def test_majority(verdicts: list[str], strengths: list[int | None], verdict: str | None, strength: int | None) -> None:
     found = majority(verdicts, strengths)
     assert (found.verdict, found.preference_strength) == (verdict, strength)
     total = found.share_a + found.share_b + found.share_tie + found.share_both_bad

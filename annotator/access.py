@@ -8,9 +8,11 @@ from django.db import models
 
 from annotator.errors import NotAllowed, NotFound
 from annotator.models import (
+    ApiToken,
     Assignment,
     Dataset,
     Example,
+    Flag,
     Invitation,
     Item,
     Membership,
@@ -93,12 +95,37 @@ def access_item(user: AnyUser, uid: UUID, roles: frozenset[Role] = READERS) -> I
     return access_row(user, Item.objects.select_related("queue__project", "example"), roles, uid=uid)
 
 
+def access_flag(user: AnyUser, uid: UUID) -> Flag:
+    """A flag on an item, for the lead who settles it."""
+    flag = Flag.objects.select_related("item__queue__project").filter(uid=uid).first()
+    if flag is None:
+        raise NotFound("There is no such page, or you are not a member of its project.")
+    require_role(user, flag.item.queue.project, LEADS)
+    return flag
+
+
 def access_snapshot(user: AnyUser, uid: UUID, roles: frozenset[Role] = READERS) -> Snapshot:
     return access_row(user, Snapshot.objects.select_related("queue__project"), roles, uid=uid)
 
 
 def access_invitation(user: AnyUser, uid: UUID) -> Invitation:
     return access_row(user, Invitation.objects.select_related("project"), LEADS, uid=uid)
+
+
+def access_membership(user: AnyUser, project_uid: UUID, member_uid: UUID) -> Membership:
+    project = access_project(user, project_uid, LEADS)
+    membership = project.memberships.select_related("user", "project").filter(user__uid=member_uid).first()
+    if membership is None:
+        raise NotFound("Nobody with this address is a member of the project.")
+    return membership
+
+
+def access_token(user: AnyUser, uid: UUID) -> ApiToken:
+    """One's own API token."""
+    token = ApiToken.objects.filter(user_id=user.pk or 0, uid=uid).first()
+    if token is None:
+        raise NotFound("You have no such token.")
+    return token
 
 
 def access_assignment(user: AnyUser, uid: UUID) -> Assignment:

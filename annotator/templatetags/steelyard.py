@@ -59,6 +59,18 @@ def get_item(mapping: Any, key: Any) -> Any:
     return mapping.get(key) if hasattr(mapping, "get") else None
 
 
+@register.filter
+def last_content(messages: list[dict[str, Any]] | None) -> str:
+    """What was said last in a conversation: what tells prompts apart in a list."""
+    return str(messages[-1].get("content", "")) if messages else ""
+
+
+@register.filter
+def words(code: str) -> str:
+    """no_usable_judgement -> no usable judgement."""
+    return str(code).replace("_", " ")
+
+
 @register.simple_tag
 def interval(value: float | None, low: float | None, high: float | None, n: int | None = None) -> SafeString | str:
     """A figure with its 95% interval and n, or why there is none."""

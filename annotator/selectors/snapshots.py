@@ -1,0 +1,138 @@
+"""Snapshots as pages list them, and their rows as exporters and trainers read them."""
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import orjson
+from django.db import connection
+from django.db.models import QuerySet
+
+from annotator.access import READERS
+from annotator.models import Dataset, Membership, Project, Queue, Snapshot, SnapshotRow, User
+from annotator.services.snapshot_rows import UNDECIDED
+from workers.data.exporters import export_labels, export_named
+from workers.data.exporters.record import SnapshotRecord
+from workers.data.schema import Message
+from workers.stats.majority import VERDICTS
+
+BATCH = 250
+
+# In the order of the frozen rows. Texts are joined: they cannot change once a queue used their dataset.
+SNAPSHOT_SQL = """
+    SELECT s.position, e.uid::text, e.prompt, a.messages, b.messages, s.verdict, a.source_model, b.source_model,
+           s.preference_strength, s.shares, s.judgements, e.meta
+    FROM annotator_snapshotrow s
+    JOIN annotator_example e ON e.id = s.example_id
+    JOIN annotator_response a ON a.id = s.response_a_id
+    JOIN annotator_response b ON b.id = s.response_b_id
+    WHERE s.snapshot_id = %s AND s.position > %s
+    ORDER BY s.position LIMIT %s
+"""
+DATASET_SQL = """
+    SELECT p.id, e.uid::text, e.prompt, a.messages, b.messages, p.verdict, a.source_model, b.source_model,
+           p.preference_strength, NULL, NULL, e.meta
+    FROM annotator_preference p
+    JOIN annotator_example e ON e.id = p.example_id
+    JOIN annotator_response a ON a.id = p.response_a_id
+    JOIN annotator_response b ON b.id = p.response_b_id
+    WHERE p.dataset_id = %s AND p.id > %s
+    ORDER BY p.id LIMIT %s
+"""
+
+
+def snapshot_records(*, snapshot: Snapshot) -> Iterator[SnapshotRecord]:
+    """The frozen rows in order, a batch at a time in memory."""
+    return records(SNAPSHOT_SQL, snapshot.pk)
+
+
+def dataset_records(*, dataset: Dataset) -> Iterator[SnapshotRecord]:
+    """The preferences a dataset came with, in the same shape; their one judgement is the source's."""
+    return records(DATASET_SQL, dataset.pk)
+
+
+def records(sql: str, pk: int) -> Iterator[SnapshotRecord]:
+    """Keyset batches. The rows never change, so no transaction and no cursor stays open while a slow client reads."""
+    after = -1
+    while True:
+        with connection.cursor() as cursor:
+            cursor.execute(sql, [pk, after, BATCH])
+            batch = cursor.fetchall()
+        for _, *values in batch:
+            yield record_of(values)
+        if len(batch) < BATCH:
+            return
+        after = batch[-1][0]
+
+
+def record_of(values: list[Any]) -> SnapshotRecord:
+    uid, prompt, response_a, response_b, verdict, model_a, model_b, strength, shares, judgements, meta = values
+    if judgements is None:
+        share: dict[str, float] = {verdict: 1.0}
+        judged = [{"rater": "source", "verdict": verdict, "preference_strength": strength}]
+    else:
+        share, judged = orjson.loads(shares), orjson.loads(judgements)
+    return SnapshotRecord(
+        example_uid=uid,
+        prompt=orjson.loads(prompt),
+        response_a=orjson.loads(response_a),
+        response_b=orjson.loads(response_b),
+        verdict=verdict,
+        source_model_a=model_a,
+        source_model_b=model_b,
+        preference_strength=strength,
+        n_judgements=len(judged),
+        share_a=share.get("a", 0.0),
+        share_b=share.get("b", 0.0),
+        share_tie=share.get("tie", 0.0),
+        share_both_bad=share.get("both_bad", 0.0),
+        judgements=judged,
+        meta=orjson.loads(meta),
+    )
+
+
+def project_snapshots(*, project: Project) -> QuerySet[Snapshot]:
+    live = Snapshot.objects.filter(queue__project=project, queue__deleted_at=None)
+    return live.select_related("queue", "created_by").order_by("-pk")
+
+
+def queue_snapshots(*, queue: Queue) -> QuerySet[Snapshot]:
+    return queue.snapshots.select_related("queue", "created_by").order_by("-pk")
+
+
+def snapshot_page(*, snapshot: Snapshot, after: int = -1, limit: int = 25) -> list[SnapshotRow]:
+    """Rows behind a position, for reading on the page."""
+    rows = snapshot.rows.filter(position__gt=after).order_by("position")
+    return list(rows.select_related("item", "example", "response_a", "response_b")[:limit])
+
+
+@cache
+def rows_per_pair(label: str) -> dict[str, int]:
+    """How many rows a layout makes of a pair with each verdict, found by asking it."""
+    export, text = export_named(label), [Message(role="user", content="?")]
+    verdicts: dict[str, str | None] = {**{v: v for v in VERDICTS}, UNDECIDED: None}
+    return {
+        name: len(export.rows(SnapshotRecord("", text, text, text, verdict=verdict, judgements=[{"verdict": verdict}])))
+        for name, verdict in verdicts.items()
+    }
+
+
+def format_counts(*, snapshot: Snapshot) -> list[dict[str, Any]]:
+    """For each layout: how many rows it has, and how many pairs it leaves out by verdict."""
+    pairs: dict[str, int] = snapshot.counts.get("rows", {})
+    table = []
+    for label in export_labels():
+        each = rows_per_pair(label)
+        n_rows = sum(n * each[verdict] for verdict, n in pairs.items())
+        if label == "raw":
+            n_rows = snapshot.counts.get("judgements", {}).get("used", 0)
+        left_out = {verdict: n for verdict, n in pairs.items() if n and not each[verdict]}
+        table.append({"label": label, "title": export_named(label).title, "n_rows": n_rows, "left_out": left_out})
+    return table
+
+
+def readable_snapshots(*, user: User) -> QuerySet[Snapshot]:
+    """Snapshots of every project whose results the user may read, newest first."""
+    mine = Membership.objects.filter(user=user, role__in=READERS, project__archived_at=None)
+    live = Snapshot.objects.filter(queue__project__in=mine.values("project"), queue__deleted_at=None)
+    return live.select_related("queue").order_by("-pk")

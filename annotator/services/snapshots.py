@@ -1,0 +1,288 @@
+"""Cutting snapshots: one statement reads a queue's state, COPY freezes it, a hash says what was frozen."""
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import orjson
+from django.db import connection, transaction
+from django.db.models import Max, Q
+from pydantic import ValidationError
+
+from annotator.errors import DomainError, FieldError, InvalidInput
+from annotator.live import poke
+from annotator.models import Judgement, Queue, Rater, Snapshot, User
+from annotator.services.projects import audit
+from annotator.services.snapshot_rows import (
+    AGGREGATIONS,
+    CANONICAL_VERSION,
+    FrozenRow,
+    SnapshotFilter,
+    SourceItem,
+    Tally,
+    rater_pseudonym,
+    rows_of,
+)
+from annotator.validation import pydantic_errors
+
+logger = logging.getLogger(__name__)
+INLINE_MAX_ITEMS = 5_000
+BATCH = 1_000
+ASK_AGAIN_AFTER = timedelta(minutes=2)
+
+# A cursor reads from the database as it was when the cursor was opened, so this is as consistent as REPEATABLE READ.
+ITEMS_SQL = """
+    SELECT i.id, i.uid::text, i.example_id, e.uid::text, i.response_a_id, i.response_b_id,
+           e.prompt, a.messages, b.messages,
+           EXISTS (SELECT FROM annotator_flag f WHERE f.item_id = i.id AND f.resolved_at IS NULL), judged.list
+    FROM annotator_item i
+    CROSS JOIN LATERAL (
+        SELECT jsonb_agg(jsonb_build_object(
+            'uid', j.uid, 'rater', r.uid, 'rater_kind', r.kind, 'verdict', j.verdict,
+            'preference_strength', j.preference_strength, 'is_surplus', j.is_surplus, 'version', j.version,
+            'left', CASE WHEN t.a_is_left THEN 'a' ELSE 'b' END, 'answers', j.answers, 'active_s', j.active_s,
+            'form_version', f.number, 'guidelines_version', g.number,
+            'submitted_at', to_char(j.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+        ) ORDER BY j.id) AS list
+        FROM annotator_judgement j
+        JOIN annotator_rater r ON r.id = j.rater_id
+        JOIN annotator_assignment t ON t.id = j.assignment_id
+        JOIN annotator_formversion f ON f.id = j.form_version_id
+        LEFT JOIN annotator_guidelinesversion g ON g.id = j.guidelines_version_id
+        WHERE j.item_id = i.id AND j.is_current
+    ) judged
+    JOIN annotator_example e ON e.id = i.example_id
+    JOIN annotator_response a ON a.id = i.response_a_id
+    JOIN annotator_response b ON b.id = i.response_b_id
+    WHERE i.queue_id = %s AND judged.list IS NOT NULL
+    ORDER BY i.id
+"""
+COPY_ROWS = """
+    COPY annotator_snapshotrow (snapshot_id, position, item_id, example_id, response_a_id, response_b_id, verdict,
+                                preference_strength, shares, judgements) FROM STDIN
+"""
+
+
+def parse_filter(queue: Queue, raw: object) -> SnapshotFilter:
+    """The filter a caller sent, or InvalidInput that points at what is wrong in it."""
+    try:
+        chosen = SnapshotFilter.model_validate(raw if raw is not None else {})
+    except ValidationError as error:
+        errors = pydantic_errors(error, "/filter")
+        detail = "; ".join(f"{e.pointer}: {e.detail}" for e in errors)
+        known = ", ".join(SnapshotFilter.model_fields)
+        raise InvalidInput(f"{detail} A filter knows: {known}.", errors=errors) from error
+    known_raters = set(queue_raters(queue).values())
+    unknown = [rater for rater in chosen.raters or [] if rater not in known_raters]
+    if unknown:
+        detail = f"Nobody with the id {unknown[0]} has judged in this queue. The agreement page lists the ids."
+        raise InvalidInput(detail, errors=[FieldError("/filter/raters", "unknown_rater", detail)])
+    return chosen
+
+
+def queue_raters(queue: Queue) -> dict[int, str]:
+    """Pseudonyms of everybody who judged in the queue, by rater key."""
+    raters = Rater.objects.filter(pk__in=Judgement.objects.filter(queue=queue).values("rater"))
+    return {pk: rater_pseudonym(queue.project.uid, uid) for pk, uid in raters.values_list("pk", "uid")}
+
+
+def check_aggregation(aggregation: str) -> str:
+    if aggregation not in AGGREGATIONS:
+        detail = f"There is no aggregation {aggregation!r}; known: {', '.join(AGGREGATIONS)}."
+        raise InvalidInput(detail, errors=[FieldError("/aggregation", "unknown", detail)])
+    return aggregation
+
+
+@transaction.atomic
+def snapshot_create(
+    *,
+    queue: Queue,
+    created_by: User | None,
+    now: datetime,
+    filter: object = None,
+    aggregation: str = "majority",
+    idempotency_key: str | None = None,
+) -> tuple[Snapshot, bool]:
+    """A snapshot that is still to be cut; (the earlier one, False) when the key was used before."""
+    chosen, aggregation = parse_filter(queue, filter), check_aggregation(aggregation)
+    Queue.objects.select_for_update(no_key=True).get(pk=queue.pk)  # numbers are given one at a time
+    if idempotency_key and (earlier := queue.snapshots.filter(idempotency_key=idempotency_key).first()):
+        return earlier, False
+    last = queue.snapshots.aggregate(last=Max("number"))["last"] or 0
+    snapshot = Snapshot.objects.create(
+        queue=queue,
+        number=last + 1,
+        filter=chosen.canonical(),
+        aggregation=aggregation,
+        created_by=created_by,
+        enqueued_at=now,
+        idempotency_key=idempotency_key or None,
+    )
+    audit(queue.project, created_by, "snapshot.create", queue=str(queue.uid), number=snapshot.number)
+    poke(f"queue.{queue.uid}", "snapshots")
+    return snapshot, True
+
+
+@transaction.atomic
+def snapshot_cut(
+    *,
+    queue: Queue,
+    created_by: User | None,
+    now: datetime,
+    filter: object = None,
+    aggregation: str = "majority",
+    idempotency_key: str | None = None,
+) -> Snapshot:
+    """Freeze the queue's current judgements now, all or nothing. For big queues: snapshot_create, then the task."""
+    snapshot, is_new = snapshot_create(
+        queue=queue,
+        created_by=created_by,
+        now=now,
+        filter=filter,
+        aggregation=aggregation,
+        idempotency_key=idempotency_key,
+    )
+    return snapshot_freeze(snapshot=snapshot) if is_new else snapshot
+
+
+def is_small(queue: Queue) -> bool:
+    """Whether a snapshot of the queue can be cut while the caller waits."""
+    return queue.n_items <= INLINE_MAX_ITEMS
+
+
+@transaction.atomic
+def snapshot_freeze(*, snapshot: Snapshot) -> Snapshot:
+    """Cut a snapshot that was created. Safe to call twice: a second caller waits, finds it cut and changes nothing."""
+    snapshot = Snapshot.objects.select_for_update(of=("self",)).select_related("queue__project").get(pk=snapshot.pk)
+    if snapshot.state != Snapshot.State.CUTTING:
+        return snapshot
+    queue = snapshot.queue
+    chosen, tally = SnapshotFilter.model_validate(snapshot.filter), Tally()
+    digest = hashlib.sha256(canonical_head(snapshot))
+    position = 0
+    for items in source_items(queue):
+        rows = [row for item in items for row in rows_of(item, chosen, snapshot.aggregation, tally)]  # type: ignore[arg-type]
+        for row in rows:
+            digest.update(row.canonical())
+        copy_rows(snapshot.pk, position, rows)
+        position += len(rows)
+    tally.n_items = queue.items.count()
+    if never := tally.n_items - tally.n_items_used - sum(tally.items_left_out.values()):
+        tally.items_left_out["not_judged"] = never
+    if position == 0:
+        raise nothing_to_freeze(tally)
+    snapshot.state, snapshot.sha256, snapshot.n_rows = Snapshot.State.READY, digest.hexdigest(), position
+    snapshot.counts = tally.counts()
+    snapshot.save(update_fields=["state", "sha256", "n_rows", "counts"])
+    poke(f"queue.{queue.uid}", "snapshots")
+    return snapshot
+
+
+def canonical_head(snapshot: Snapshot) -> bytes:
+    """What enters the hash before the rows. Number, date and who cut it change nothing of what is in it."""
+    head = {
+        "version": CANONICAL_VERSION,
+        "queue": str(snapshot.queue.uid),
+        "aggregation": snapshot.aggregation,
+        "filter": snapshot.filter,
+    }
+    return orjson.dumps(head, option=orjson.OPT_SORT_KEYS) + b"\n"
+
+
+def nothing_to_freeze(tally: Tally) -> DomainError:
+    why = {**tally.items_left_out, **{f"judgements: {k}": v for k, v in tally.judgements_left_out.items()}}
+    reasons = ", ".join(f"{reason.replace('_', ' ')} {n}" for reason, n in sorted(why.items())) or "no items"
+    return DomainError(
+        f"No judgement of this queue fits, so there is nothing to freeze ({reasons}).", code="empty_snapshot"
+    )
+
+
+def source_items(queue: Queue) -> Iterator[list[SourceItem]]:
+    """Judged items in batches, from one server-side cursor: memory stays flat whatever the queue's size."""
+    with connection.connection.cursor(name="snapshot_items") as cursor:
+        cursor.itersize = BATCH
+        cursor.execute(ITEMS_SQL, [queue.pk])
+        while batch := cursor.fetchmany(BATCH):
+            yield [source_item(queue.project.uid, record) for record in batch]
+
+
+def source_item(project_uid: UUID, record: tuple[Any, ...]) -> SourceItem:
+    *ids, prompt, response_a, response_b, is_flagged, judgements = record
+    item_id, item_uid, example_id, example_uid, response_a_id, response_b_id = ids
+    return SourceItem(
+        item_id=item_id,
+        item_uid=item_uid,
+        example_id=example_id,
+        example_uid=example_uid,
+        response_a_id=response_a_id,
+        response_b_id=response_b_id,
+        prompt=orjson.loads(prompt),
+        response_a=orjson.loads(response_a),
+        response_b=orjson.loads(response_b),
+        is_flagged=is_flagged,
+        judgements=[prepared(project_uid, judgement) for judgement in orjson.loads(judgements)],
+    )
+
+
+def prepared(project_uid: UUID, judgement: dict[str, Any]) -> dict[str, Any]:
+    """A judgement as it is frozen: pseudonym for the rater, justification and reasons beside the verdict."""
+    answers = judgement.pop("answers")
+    first = next((a for a in answers.values() if isinstance(a, dict) and "verdict" in a), {})
+    rest = {name: answer for name, answer in answers.items() if answer is not first}
+    return {
+        **judgement,
+        "rater": rater_pseudonym(project_uid, UUID(judgement["rater"])),
+        "justification": first.get("justification", ""),
+        "reasons": first.get("reasons", []),
+        **({"answers": rest} if rest else {}),
+    }
+
+
+def copy_rows(snapshot_id: int, position: int, rows: list[FrozenRow]) -> None:
+    with connection.cursor() as cursor, cursor.copy(COPY_ROWS) as copy:
+        for offset, row in enumerate(rows):
+            source = row.source
+            copy.write_row(
+                (
+                    snapshot_id,
+                    position + offset,
+                    source.item_id,
+                    source.example_id,
+                    source.response_a_id,
+                    source.response_b_id,
+                    row.verdict,
+                    row.preference_strength,
+                    orjson.dumps(row.shares).decode(),
+                    orjson.dumps(row.judgements).decode(),
+                )
+            )
+
+
+@transaction.atomic
+def snapshot_fail(*, snapshot: Snapshot, failure: str) -> None:
+    cutting = Snapshot.objects.filter(pk=snapshot.pk, state=Snapshot.State.CUTTING)
+    if cutting.update(state=Snapshot.State.FAILED, failure=failure):
+        poke(f"queue.{snapshot.queue.uid}", "snapshots")
+
+
+def snapshot_finish(*, snapshot: Snapshot) -> None:
+    """The background half: cut, or say on the page why not."""
+    try:
+        snapshot_freeze(snapshot=snapshot)
+    except DomainError as error:
+        snapshot_fail(snapshot=snapshot, failure=error.detail)
+    except Exception:
+        snapshot_fail(snapshot=snapshot, failure="An unexpected error; the worker's log has it. Cut it again.")
+        raise
+
+
+@transaction.atomic
+def sweep_snapshots(*, now: datetime) -> list[Snapshot]:
+    """Snapshots whose wake-up call was lost: asked for a while ago, and nobody holds their row."""
+    waiting = Q(state=Snapshot.State.CUTTING) & (Q(enqueued_at=None) | Q(enqueued_at__lt=now - ASK_AGAIN_AFTER))
+    found = list(Snapshot.objects.select_for_update(skip_locked=True, of=("self",)).filter(waiting)[:100])
+    Snapshot.objects.filter(pk__in=[snapshot.pk for snapshot in found]).update(enqueued_at=now)
+    return found

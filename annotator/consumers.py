@@ -58,6 +58,8 @@ class LiveConsumer(AsyncJsonWebsocketConsumer):
         if message["event"] in {"resync", "membership"} and not await self.allowed(self.topics):
             await self.close(code=FORBIDDEN)
             return
-        topics = self.topics if message["topic"] == "*" else {message["topic"]} & set(self.topics)
-        for topic in topics:
-            await self.send_json({"topic": topic, "event": message["event"]})
+        if message["topic"] in self.topics:
+            await self.send(text_data=message["text"])  # encoded once for everybody
+        elif message["topic"] == "*":
+            for topic in self.topics:
+                await self.send_json({"topic": topic, "event": message["event"]})

@@ -100,7 +100,8 @@ async def broadcast(message: dict[str, Any]) -> None:
     if layer is None:
         return
     group = "everyone" if message["topic"] == "*" else message["topic"]
-    await layer.group_send(group, {"type": "live.poke", **message})
+    text = json.dumps({"topic": message["topic"], "event": message["event"]})
+    await layer.group_send(group, {"type": "live.poke", "text": text, **message})
 
 
 def broadcast_now(message: dict[str, Any]) -> None:

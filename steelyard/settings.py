@@ -229,5 +229,9 @@ LOGGING = {
         }
     },
     "root": {"handlers": ["console"], "level": env_str("STEELYARD_LOG_LEVEL", "INFO")},
-    "loggers": {"django.server": {"propagate": True, "handlers": []}, "httpx": {"level": "WARNING"}},
+    "loggers": {
+        "django.server": {"propagate": True, "handlers": []},
+        "httpx": {"level": "WARNING"},
+        "uvicorn.error": {"level": "WARNING"},
+    },
 }

@@ -25,6 +25,7 @@ def main(argv: list[str] | None = None) -> int:
         forwarded_allow_ips="*" if options.proxy else None,
         timeout_graceful_shutdown=3,
         ws_max_size=64 * 1024,
+        ws_per_message_deflate=False,  # pokes are 100 bytes; compressing them costs more than it saves
         server_header=False,
     )
     sockets = None if options.fd is None else [socket.socket(fileno=options.fd)]

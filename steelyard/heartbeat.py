@@ -1,4 +1,4 @@
-"""A worker says in the database that it is there, ends itself when deaf, and hands its runs back when it stops."""
+"""A worker says in the database that it is there, ends itself when useless, and hands its runs back when it stops."""
 
 import json
 import logging
@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import psutil
 import psycopg
 from celery import bootsteps
+from celery.worker import state
 from django.apps import apps
 from django.db import connection
 from django.utils import timezone
@@ -21,9 +23,10 @@ from steelyard.broker import conninfo, drained_ago_s
 from steelyard.processes import is_alive
 
 logger = logging.getLogger(__name__)
-EVERY_S = 10.0
+EVERY_S = 5.0
 DEAF_AFTER_S = 120.0
-EXIT_DEAF = 75
+STUCK_AFTER_S = 15.0
+EXIT_USELESS = 75
 QUIT_WITHIN_S = 4.0
 
 
@@ -35,16 +38,18 @@ class Heartbeat(threading.Thread):
         self.worker, self.queues, self.is_pgmq = name, queues, is_pgmq
         self.table = apps.get_model("rmeval", "WorkerHeartbeat")._meta.db_table
         self.stopped = threading.Event()
+        self.waiting_since: dict[str, float] = {}
 
     def run(self) -> None:
         while not self.stopped.is_set():
             try:
                 self.beat()
+                self.end_if_useless()
+                self.touch()
             except psycopg.Error as error:
                 logger.warning("heartbeat not written, trying again: %s", error)
-            else:
-                self.end_if_deaf()
-                self.touch()
+            except Exception:
+                logger.exception("heartbeat failed, trying again")
             self.stopped.wait(EVERY_S)
 
     def beat(self) -> None:
@@ -60,11 +65,22 @@ class Heartbeat(threading.Thread):
         if path := os.environ.get("STEELYARD_HEARTBEAT_FILE"):
             Path(path).touch()
 
-    def end_if_deaf(self) -> None:
-        """The database answers but the worker's loop does not look into its queues: only a new process helps."""
+    def end_if_useless(self) -> None:
+        """The database answers but this worker would never work again: only a new process helps."""
+        if reason := self.complaint(time.monotonic()):
+            logger.critical("%s; ending so that I am started anew", reason)
+            os._exit(EXIT_USELESS)
+
+    def complaint(self, now: float) -> str:
+        """Deaf: the loop does not look into its queues. Stuck: a message was taken, but no task process takes it over;
+        so it is after an idle task process was killed, which then still holds the lock of the pipe to all of them."""
         if self.is_pgmq and drained_ago_s() > DEAF_AFTER_S:
-            logger.critical("no look into the queues for %.0f s; ending so that I am started anew", drained_ago_s())
-            os._exit(EXIT_DEAF)
+            return f"no look into the queues for {drained_ago_s():.0f} s"
+        waiting = {request.id for request in set(state.reserved_requests) - set(state.active_requests)}
+        self.waiting_since = {task_id: self.waiting_since.get(task_id, now) for task_id in waiting}
+        if any(now - since > STUCK_AFTER_S for since in self.waiting_since.values()):
+            return f"a task has waited {STUCK_AFTER_S:.0f} s for a free task process"
+        return ""
 
     def leave(self) -> None:
         """Out of the table, so that /readyz does not count a worker that said goodbye."""

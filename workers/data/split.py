@@ -13,18 +13,17 @@ def split_by_prompt(
     """Indices of the training and of the validation rows.
 
     A prompt's side follows from a hash of the seed and its key alone, so it stays where it is when rows are added or
-    come in another order. With two prompts or more and a share above 0 neither side is empty: the prompt whose hash is
-    nearest to the border changes sides if need be.
+    come in another order. Something is always left to train on; with two prompts or more and a share above 0 something
+    is held out too. The prompt whose hash is nearest to the border changes sides if need be.
     """
     if not 0 <= validation_share < 1:
         raise ValueError(f"validation_share must be in [0, 1), not {validation_share}")
     keys = np.array([_uniform(key, seed) for key in prompt_keys], dtype=np.float64)
     held_out = keys < validation_share
-    if validation_share > 0 and len(np.unique(keys)) > 1:
-        if not held_out.any():
-            held_out = keys == keys.min()
-        elif held_out.all():
-            held_out = keys < keys.max()
+    if len(keys) and held_out.all():
+        held_out = keys < keys.max()
+    elif validation_share > 0 and not held_out.any() and len(np.unique(keys)) > 1:
+        held_out = keys == keys.min()
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 

@@ -14,6 +14,7 @@ from workers.errors import JobError
 from workers.nn.tiny import TINY_NAMES, tiny_backbone, tiny_tokenizer
 
 T = TypeVar("T")
+transformers.utils.logging.disable_progress_bar()
 UNLIMITED = 1_000_000
 """Tokenizers without a limit of their own report a huge number."""
 

@@ -153,7 +153,7 @@ class Trainer:
         if loss.isfinite():
             loss.backward()  # type: ignore[no-untyped-call]
         margins = (rewards_a - rewards_b).detach().double().cpu().numpy()
-        return float(loss), margins
+        return loss.item(), margins
 
     def _insist_finite(self, step: int, loss: float, grad_norm: float) -> None:
         if math.isfinite(loss) and math.isfinite(grad_norm):

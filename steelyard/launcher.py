@@ -23,6 +23,7 @@ from types import FrameType
 from typing import TextIO
 
 from steelyard.embedded import Cluster, EmbeddedError
+from steelyard.prepare import LOGINS
 from steelyard.supervisor import Child, Supervisor, last_line, stop_leftovers
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -47,6 +48,7 @@ class Launcher:
         self.parent = os.getppid() if follows_parent else 0
         self.n_stops = 0
         self.began = time.monotonic()
+        self.logins: list[str] = []
         self.cluster: Cluster | None = None
         self.supervisor = Supervisor(self.var_dir / "run" / "children.json", say)
 
@@ -123,7 +125,10 @@ class Launcher:
         assert child.stdout is not None
         try:
             for line in child.stdout:
-                say(line.rstrip())
+                if line.startswith(LOGINS):
+                    self.logins.append(line.rstrip())  # said when somebody can log in
+                else:
+                    say(line.rstrip())
             code = child.wait()
         finally:
             with contextlib.suppress(ProcessLookupError):
@@ -143,8 +148,8 @@ class Launcher:
         if self.is_stopping:
             return
         say(f"ready after {time.monotonic() - self.began:.1f} s: {self.url}")
-        if not os.environ.get("STEELYARD_DATABASE_URL") or os.environ.get("STEELYARD_ENV") != "production":
-            self.say_logins()
+        for line in self.logins:
+            say(line)
         celery = [*python, "celery", "-A", "steelyard.celery", "worker", "--concurrency", "1"]
         quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
         self.start("worker-default", [*celery, *quiet, "-n", "default@%h", "-Q", "default"], stop=signal.SIGQUIT)
@@ -180,11 +185,6 @@ class Launcher:
         """Load every page's code before the first person waits for it, and say when that fails."""
         if status(self.host, self.port, "/") >= 500:
             say(f"the front page fails (log: {self.supervisor.children[0].log_path})")
-
-    def say_logins(self) -> None:
-        with contextlib.suppress(OSError):
-            for line in (self.var_dir / "demo-logins.txt").read_text().splitlines():
-                say(line)
 
     # Run
 

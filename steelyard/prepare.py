@@ -4,6 +4,7 @@ import os
 import sys
 
 MIN_SERVER = 150_000
+LOGINS = "log in as "
 
 
 class NotReadyError(Exception):
@@ -60,6 +61,17 @@ def load_demo_if_empty() -> bool:
     return True
 
 
+def say_demo_logins() -> None:
+    """The launcher keeps this line until the site answers."""
+    from django.conf import settings
+
+    from annotator.selectors.projects import demo_usernames
+
+    names = demo_usernames() if settings.DEMO_LOGINS else []
+    if names:
+        sys.stdout.write(f"{LOGINS}{', '.join(names)} (password: {settings.DEMO_PASSWORD})\n")
+
+
 def main() -> int:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "steelyard.settings")
     import django
@@ -76,6 +88,7 @@ def main() -> int:
             if step():
                 sys.stdout.write(f"{text}\n")
                 sys.stdout.flush()
+        say_demo_logins()
     except (NotReadyError, ImproperlyConfigured) as error:
         sys.stderr.write(f"{error}\n")
         return 2

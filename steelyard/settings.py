@@ -109,6 +109,8 @@ AUTH_PASSWORD_VALIDATORS = [
     )
 ]
 DEMO_LOGINS = not PRODUCTION
+# Of the demo users; in production the demo has no known password.
+DEMO_PASSWORD = "" if PRODUCTION else env_str("STEELYARD_DEMO_PASSWORD", "steelyard")
 
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", "English"), ("de", "Deutsch"), ("ar", "العربية")]

@@ -181,7 +181,7 @@ def queue_skip_reasons(*, queue: Queue) -> list[tuple[str, int]]:
 def queue_flags(*, queue: Queue) -> QuerySet[Flag]:
     return (
         Flag.objects.filter(item__queue=queue)
-        .select_related("item", "rater__user")
+        .select_related("item__example", "rater__user")
         .order_by(F("resolved_at").asc(nulls_first=True), "-pk")[:100]
     )
 
@@ -206,7 +206,10 @@ def queue_items(*, queue: Queue, after: int, size: int = 50) -> list[Item]:
     slots = {"done": Slot.State.SUBMITTED, "in_progress": Slot.State.LEASED, "open": Slot.State.OPEN}
     counts = {f"n_{name}": Count("slots", filter=Q(slots__state=state)) for name, state in slots.items()}
     page = list(Item.objects.filter(queue=queue, pk__gt=after).order_by("pk").values_list("pk", flat=True)[:size])
-    return list(Item.objects.filter(pk__in=page).select_related("example").annotate(**counts).order_by("pk"))
+    items = list(Item.objects.filter(pk__in=page).select_related("example").annotate(**counts).order_by("pk"))
+    for item in items:
+        item.title = str(item.example.prompt[-1].get("content", ""))  # type: ignore[attr-defined]
+    return items
 
 
 def review_items(

@@ -1,0 +1,106 @@
+"""Forms of queues: one for the question, one for the queue around it."""
+
+from datetime import timedelta
+from typing import Any
+
+from django import forms
+
+from annotator.errors import InvalidInput
+from annotator.models import Dataset, Project, Queue
+from annotator.services.queue_items import MAX_OVERLAP
+
+POINTS = [(2, "2: left or right"), (3, "3: left, equal, right"), (7, "7: how much better")]
+JUSTIFICATION = [("off", "not asked"), ("optional", "optional"), ("required", "required")]
+
+
+class QuestionForm(forms.Form):
+    """The pairwise question as a lead sets it up."""
+
+    title = forms.CharField(max_length=300, initial="Which response is better?", label="Question")
+    points = forms.TypedChoiceField(choices=POINTS, coerce=int, initial=7, label="Scale")
+    allow_tie = forms.BooleanField(required=False, initial=True, label="Offer a tie")
+    allow_both_bad = forms.BooleanField(required=False, initial=True, label="Offer “both bad”")
+    allow_cannot_judge = forms.BooleanField(required=False, initial=True, label="Offer “cannot judge”")
+    justification = forms.ChoiceField(choices=JUSTIFICATION, initial="optional")
+    reasons = forms.CharField(
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 4}),
+        label="Reason chips",
+        help_text="One a line, for example: Correct, Clear, Safe.",
+    )
+    reason_first = forms.BooleanField(required=False, label="The reason is written before the choice opens")
+
+    def question(self, name: str = "preference") -> dict[str, Any]:
+        values = self.cleaned_data
+        fields = (
+            "title",
+            "points",
+            "allow_tie",
+            "allow_both_bad",
+            "allow_cannot_judge",
+            "justification",
+            "reason_first",
+        )
+        reasons = [line.strip() for line in values["reasons"].splitlines() if line.strip()]
+        return {"type": "pairwise", "name": name, **{field: values[field] for field in fields}, "reasons": reasons}
+
+    @staticmethod
+    def initial_of(question: dict[str, Any]) -> dict[str, Any]:
+        return {**question, "reasons": "\n".join(question["reasons"])}
+
+
+class QueueForm(QuestionForm):
+    """A new queue."""
+
+    name = forms.CharField(max_length=200)
+    dataset = forms.ModelChoiceField(queryset=Dataset.objects.none(), to_field_name="uid")
+    overlap = forms.IntegerField(
+        min_value=1,
+        max_value=MAX_OVERLAP,
+        initial=1,
+        label="Raters an item",
+        help_text="3 or more let agreement be measured.",
+    )
+    pair_policy = forms.ChoiceField(
+        choices=[choice for choice in Queue.PairPolicy.choices if choice[0] != Queue.PairPolicy.LISTED],
+        label="Pairs of an example with more than two responses",
+    )
+    max_pairs = forms.IntegerField(
+        min_value=1, max_value=1000, initial=10, label="At most so many pairs of one example"
+    )
+    order_policy = forms.ChoiceField(choices=Queue.OrderPolicy.choices, label="Order")
+    lease_minutes = forms.IntegerField(
+        min_value=1,
+        max_value=1440,
+        initial=10,
+        label="Minutes an item is held",
+        help_text="Renewed while the page is open; then it goes to somebody else and the draft is kept.",
+    )
+    guidelines = forms.CharField(
+        required=False, widget=forms.Textarea(attrs={"rows": 8}), help_text="Markdown, beside every item."
+    )
+    field_order = ("name", "dataset", "overlap")
+
+    def __init__(self, project: Project, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        ready = Dataset.objects.filter(project=project, state=Dataset.State.READY, deleted_at=None)
+        self.fields["dataset"].queryset = ready.order_by("-pk")  # type: ignore[attr-defined]
+
+    def settings(self) -> dict[str, Any]:
+        """Arguments of queue_create that this form decides."""
+        values = self.cleaned_data
+        plain = ("name", "dataset", "overlap", "pair_policy", "max_pairs", "order_policy", "guidelines")
+        return {
+            **{field: values[field] for field in plain},
+            "form": [self.question()],
+            "lease": timedelta(minutes=values["lease_minutes"]),
+        }
+
+
+def add_errors(form: forms.Form, error: InvalidInput) -> None:
+    """Put a service's complaints at the fields they point at."""
+    for problem in error.errors:
+        field = next((part for part in reversed(problem.pointer.split("/")) if part in form.fields), None)
+        form.add_error(field, problem.detail)
+    if not error.errors:
+        form.add_error(None, error.detail)

@@ -4,9 +4,15 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-export PORT HOST STEELYARD_HOME STEELYARD_DATABASE_URL
 
 .DEFAULT_GOAL := help
+
+# A sentence instead of a syntax error where `python3` is missing or ancient; the bootstrap itself checks for 3.11.
+ifneq ($(filter-out help clean,$(MAKECMDGOALS)),)
+ifneq ($(shell $(PYTHON) -c "import sys; print(sys.version_info >= (3, 6))" 2>&1),True)
+$(error steelyard: Python 3.11 or newer is needed and $(PYTHON) is not; name one: make PYTHON=/path/to/python3.11 ...)
+endif
+endif
 .PHONY: help up install install-dev test check format lint types imports bench e2e openapi clean
 
 # Each recipe line is one plain command, so make runs it without a shell between and passes signals on.

@@ -95,4 +95,3 @@ def sweep_once(now: datetime) -> None:
     leases_adapt()
     for queue in queues_unbuilt(now=now, stale=ASK_AGAIN_AFTER):
         tasks.queue_enqueue_build(queue)
-    tasks.imports_sweep_task()

@@ -12,6 +12,8 @@ from factory.django import DjangoModelFactory
 
 from annotator import models
 from annotator.authentication import token_digest
+from annotator.task_types.pairwise import PairwiseQuestion
+from rmeval.models import Checkpoint, RewardModel, Run
 
 PASSWORD = "a plain test password"
 QUESTIONS = [{"type": "pairwise", "name": "preference", "points": 7, "allow_tie": True, "allow_both_bad": True}]
@@ -257,6 +259,46 @@ class SnapshotRowFactory(DjangoModelFactory[models.SnapshotRow]):
     response_a = factory.SelfAttribute("item.response_a")
     response_b = factory.SelfAttribute("item.response_b")
     verdict = models.Verdict.A
+
+
+class FlagFactory(DjangoModelFactory[models.Flag]):
+    class Meta:
+        model = models.Flag
+
+    item = factory.SubFactory(ItemFactory)
+    rater = factory.SubFactory(RaterFactory)
+    detail = "The prompt is cut off."
+
+
+class RewardModelFactory(DjangoModelFactory[RewardModel]):
+    """The length baseline, which needs no weights."""
+
+    class Meta:
+        model = RewardModel
+
+    project = factory.SubFactory(ProjectFactory)
+    name = factory.Sequence(lambda n: f"Reward model {n}")
+    family = "length"
+
+
+class CheckpointFactory(DjangoModelFactory[Checkpoint]):
+    class Meta:
+        model = Checkpoint
+
+    reward_model = factory.SubFactory(RewardModelFactory)
+    number = factory.LazyAttribute(lambda o: Checkpoint.objects.filter(reward_model=o.reward_model).count() + 1)
+
+
+class RunFactory(DjangoModelFactory[Run]):
+    """A run that has failed, so that nothing waits for a worker."""
+
+    class Meta:
+        model = Run
+
+    project = factory.SubFactory(ProjectFactory)
+    kind = "evaluate"
+    spec = factory.LazyFunction(dict)
+    state = Run.State.FAILED
 
 
 def member(project: models.Project, role: str = models.Role.LEAD, **user: Any) -> models.User:

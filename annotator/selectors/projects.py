@@ -56,20 +56,20 @@ def project_counts(*, project: Project) -> ProjectCounts:
         n=Count("pk"), n_slots=Coalesce(Sum("n_slots"), 0)
     )
     work = QueueRater.objects.filter(queue__project=project, queue__deleted_at=None).aggregate(
-        n_submitted=Coalesce(Sum("n_submitted"), 0),
-        active_s=Coalesce(Sum("active_s"), 0.0),
         n_raters=Count("rater", distinct=True, filter=Q(n_submitted__gt=0)),
+        n_done=Coalesce(Sum("n_submitted"), 0),
+        spent_s=Coalesce(Sum("active_s"), 0.0),
     )
     return ProjectCounts(
         n_datasets=datasets["n"],
         n_examples=datasets["n_examples"],
         n_queues=queues["n"],
         n_slots=queues["n_slots"],
-        n_submitted=work["n_submitted"],
+        n_submitted=work["n_done"],
         n_members=project.memberships.count(),
         n_open_flags=Flag.objects.filter(item__queue__project=project, resolved_at=None).count(),
         n_raters=work["n_raters"],
-        active_s=work["active_s"],
+        active_s=work["spent_s"],
     )
 
 

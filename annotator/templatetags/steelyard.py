@@ -46,7 +46,7 @@ def seconds(value: float | None) -> str:
 
 @register.filter
 def thousands(value: int | None) -> str:
-    return "–" if value is None else f"{value:,}".replace(",", "\u202f")
+    return f"{value:,}".replace(",", "\u202f") if isinstance(value, int | float) else "–"
 
 
 @register.filter

@@ -29,6 +29,7 @@ MODEL_BACKEND = "django.contrib.auth.backends.ModelBackend"
 
 
 class Login(LoginView):
+    http_method_names = ["get", "post"]
     authentication_form = LoginForm
     redirect_authenticated_user = True
 
@@ -45,6 +46,7 @@ class Login(LoginView):
 
 
 class PasswordChange(PasswordChangeView):
+    http_method_names = ["get", "post"]
     success_url = reverse_lazy("annotator:account")
 
     def form_valid(self, form: "SetPasswordForm[User]") -> HttpResponse:

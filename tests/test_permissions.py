@@ -1,0 +1,350 @@
+"""Who may do what, for every address of the site: each route x each method x each role, a stranger and nobody.
+
+A new route needs a line in ROUTES: which object its uid names, and for every method it answers, which roles may call.
+Everything else is tried too: other roles get 403, people of another project 404, nobody a login page or 401, and methods
+without an entry 405.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from django.db import transaction
+from django.http import HttpResponse
+from django.test import Client
+from django.urls import URLPattern, URLResolver, get_resolver, reverse
+
+from annotator.access import LABELLERS, READERS, RESEARCHERS
+from annotator.models import Role, User
+from tests.factories import (
+    ApiTokenFactory,
+    AssignmentFactory,
+    CheckpointFactory,
+    FlagFactory,
+    InvitationFactory,
+    JudgementFactory,
+    MembershipFactory,
+    PreferenceFactory,
+    QueueFactory,
+    RaterFactory,
+    RewardModelFactory,
+    RunFactory,
+    SnapshotFactory,
+    SnapshotRowFactory,
+    UserFactory,
+)
+
+pytestmark = pytest.mark.django_db
+
+MEMBERS = frozenset(Role)
+LEAD = frozenset({Role.LEAD})
+OWNER = frozenset({Role.ANNOTATOR})  # the object belongs to the annotator of the world below; to others it is not there
+SIGNED_IN = "signed in"  # no object: whoever is logged in, members or not
+PUBLIC = "public"  # also without a login
+METHODS = ("get", "post", "put", "patch", "delete")
+
+
+@dataclass(frozen=True)
+class Route:
+    """What a route's arguments name, and who may call it by which method."""
+
+    objects: dict[str, str] = field(default_factory=dict)
+    query: dict[str, str] = field(default_factory=dict)
+    allowed: dict[str, Any] = field(default_factory=dict)
+    is_private: bool = False
+
+
+def on(kind: str, *, private: bool = False, **allowed: Any) -> Route:
+    """A route whose `uid` is an object of that kind."""
+    return Route(objects={"uid": kind}, allowed=allowed, is_private=private)
+
+
+def at(**allowed: Any) -> Route:
+    """A route without an object."""
+    return Route(allowed=allowed)
+
+
+PAGES: dict[str, Route] = {
+    "annotator:login": at(get=PUBLIC, post=PUBLIC),
+    "annotator:logout": at(post=PUBLIC),
+    "annotator:invitation-accept": Route(
+        objects={"secret": "invitation_secret"}, allowed={"get": PUBLIC, "post": PUBLIC}
+    ),
+    "annotator:account": at(get=SIGNED_IN),
+    "annotator:account-preferences": at(post=SIGNED_IN),
+    "annotator:password-change": at(get=SIGNED_IN, post=SIGNED_IN),
+    "annotator:token-create": at(post=SIGNED_IN),
+    "annotator:token-revoke": on("token", private=True, post=OWNER),
+    "annotator:shortcut-save": at(post=SIGNED_IN),
+    "annotator:home": at(get=SIGNED_IN),
+    "annotator:api": at(get=SIGNED_IN),
+    "annotator:project-create": at(get=SIGNED_IN, post=SIGNED_IN),
+    "annotator:project-detail": on("project", get=MEMBERS),
+    "annotator:project-edit": on("project", get=LEAD, post=LEAD),
+    "annotator:project-archive": on("project", post=LEAD),
+    "annotator:member-list": on("project", get=LEAD),
+    "annotator:member-role": Route({"uid": "project", "member_uid": "member"}, allowed={"post": LEAD}),
+    "annotator:member-remove": Route({"uid": "project", "member_uid": "member"}, allowed={"post": LEAD}),
+    "annotator:invitation-create": on("project", post=LEAD),
+    "annotator:invitation-revoke": on("invitation", post=LEAD),
+    "annotator:dataset-list": on("project", get=READERS),
+    "annotator:dataset-import": on("project", get=RESEARCHERS, post=RESEARCHERS),
+    "annotator:dataset-detail": on("dataset", get=READERS),
+    "annotator:dataset-problems": on("dataset", get=READERS),
+    "annotator:dataset-cancel": on("dataset", post=RESEARCHERS),
+    "annotator:dataset-delete": on("dataset", post=RESEARCHERS),
+    "annotator:example-detail": on("example", get=READERS),
+    "annotator:queue-list": on("project", get=MEMBERS),
+    "annotator:queue-create": on("project", get=LEAD, post=LEAD),
+    "annotator:queue-detail": on("queue", get=READERS),
+    "annotator:queue-items": on("queue", get=READERS),
+    "annotator:queue-review": on("queue", get=READERS),
+    "annotator:queue-versions": on("queue", get=LEAD),
+    "annotator:queue-guidelines-save": on("queue", post=LEAD),
+    "annotator:queue-form-save": on("queue", post=LEAD),
+    "annotator:queue-state-save": on("queue", post=LEAD),
+    "annotator:queue-overlap-save": on("queue", post=LEAD),
+    "annotator:queue-annotate": on("queue", get=LABELLERS, post=LABELLERS),
+    "annotator:flag-resolve": on("flag", post=LEAD),
+    "annotator:snapshot-list": on("project", get=READERS),
+    "annotator:queue-agreement": on("queue", get=READERS),
+    "annotator:snapshot-create": on("queue", get=RESEARCHERS, post=RESEARCHERS),
+    "annotator:snapshot-detail": on("snapshot", get=READERS),
+    "annotator:snapshot-card": on("snapshot", get=READERS),
+    "rmeval:run-list": on("project", get=READERS),
+    "rmeval:run-detail": on("run", get=READERS),
+    "rmeval:run-cancel": on("run", post=RESEARCHERS),
+    "rmeval:run-retry": on("run", post=RESEARCHERS),
+    "rmeval:reward-model-list": on("project", get=READERS),
+    "rmeval:reward-model-create": on("project", get=RESEARCHERS, post=RESEARCHERS),
+    "rmeval:reward-model-detail": on("reward_model", get=READERS),
+    "rmeval:reward-model-train": on("reward_model", post=RESEARCHERS),
+    "rmeval:reward-model-evaluate": on("reward_model", post=RESEARCHERS),
+    "rmeval:checkpoint-files": on("checkpoint", get=READERS),
+    "rmeval:checkpoint-download": Route({"uid": "checkpoint", "name": "file_name"}, allowed={"get": READERS}),
+    "rmeval:leaderboard-list": on("project", get=READERS),
+    "rmeval:leaderboard": on("dataset", get=READERS),
+    "rmeval:leaderboard-evaluate": on("dataset", post=RESEARCHERS),
+    "rmeval:compare": Route(
+        query={"a": "checkpoint", "b": "other_checkpoint", "dataset": "dataset"}, allowed={"get": READERS}
+    ),
+    "rmeval:compare-queue": Route(
+        query={"a": "checkpoint", "b": "other_checkpoint", "dataset": "dataset"}, allowed={"post": RESEARCHERS}
+    ),
+    "schema": at(get=PUBLIC),
+    "healthz": at(get=PUBLIC),
+    "readyz": at(get=PUBLIC),
+    "metrics": at(get=PUBLIC),
+}
+API: dict[str, Route] = {
+    "annotator-api:me": at(get=SIGNED_IN),
+    "annotator-api:token-list": at(get=SIGNED_IN, post=SIGNED_IN),
+    "annotator-api:token-detail": on("token", private=True, delete=OWNER),
+    "annotator-api:project-list": at(get=SIGNED_IN, post=SIGNED_IN),
+    "annotator-api:project-detail": on("project", get=MEMBERS, patch=LEAD),
+    "annotator-api:member-list": on("project", get=LEAD),
+    "annotator-api:member-detail": Route(
+        {"uid": "project", "member_uid": "member"}, allowed={"patch": LEAD, "delete": LEAD}
+    ),
+    "annotator-api:project-datasets": on("project", get=READERS, post=RESEARCHERS),
+    "annotator-api:dataset": on("dataset", get=READERS, delete=RESEARCHERS),
+    "annotator-api:dataset-problems": on("dataset", get=READERS),
+    "annotator-api:dataset-examples": on("dataset", get=READERS),
+    "annotator-api:example": on("example", get=READERS),
+    "annotator-api:dataset-export": on("dataset", get=READERS),
+    "annotator-api:project-queues": on("project", get=MEMBERS, post=LEAD),
+    "annotator-api:queue": on("queue", get=MEMBERS, patch=LEAD),
+    "annotator-api:queue-form": on("queue", post=LEAD),
+    "annotator-api:queue-guidelines": on("queue", post=LEAD),
+    "annotator-api:queue-claim": on("queue", post=LABELLERS),
+    "annotator-api:assignment-draft": on("assignment", private=True, put=OWNER),
+    "annotator-api:assignment-heartbeat": on("assignment", private=True, post=OWNER),
+    "annotator-api:assignment-submit": on("assignment", private=True, post=OWNER),
+    "annotator-api:assignment-skip": on("assignment", private=True, post=OWNER),
+    "annotator-api:assignment-flag": on("assignment", private=True, post=OWNER),
+    "annotator-api:assignment-reopen": on("assignment", private=True, post=OWNER),
+    "annotator-api:snapshot-list": on("queue", get=READERS, post=RESEARCHERS),
+    "annotator-api:queue-agreement": on("queue", get=READERS),
+    "annotator-api:snapshot-detail": on("snapshot", get=READERS),
+    "annotator-api:snapshot-export": on("snapshot", get=READERS),
+    "annotator-api:snapshot-card": on("snapshot", get=READERS),
+    "rmeval-api:project-runs": on("project", get=READERS, post=RESEARCHERS),
+    "rmeval-api:run-detail": on("run", get=READERS),
+    "rmeval-api:run-cancel": on("run", post=RESEARCHERS),
+    "rmeval-api:run-retry": on("run", post=RESEARCHERS),
+    "rmeval-api:run-events": on("run", get=READERS),
+    "rmeval-api:project-reward-models": on("project", get=READERS, post=RESEARCHERS),
+    "rmeval-api:reward-model-detail": on("reward_model", get=READERS),
+    "rmeval-api:leaderboard": on("dataset", get=READERS),
+    "rmeval-api:compare": Route(
+        query={"a": "checkpoint", "b": "other_checkpoint", "dataset": "dataset"}, allowed={"get": READERS}
+    ),
+}
+ROUTES = PAGES | API
+
+
+def url_names(patterns: list[URLPattern | URLResolver], namespace: str = "") -> Iterator[str]:
+    for pattern in patterns:
+        if isinstance(pattern, URLPattern):
+            yield f"{namespace}{pattern.name}"
+        elif pattern.namespace != "admin":
+            yield from url_names(pattern.url_patterns, f"{pattern.namespace}:" if pattern.namespace else namespace)
+
+
+def test_every_route_is_listed_here() -> None:
+    found = set(url_names(get_resolver().url_patterns))
+    missing, gone = sorted(found - set(ROUTES)), sorted(set(ROUTES) - found)
+    assert not missing, f"add to ROUTES in {__file__}, with the object kind and the allowed roles: {missing}"
+    assert not gone, f"remove from ROUTES: {gone}"
+
+
+@dataclass(frozen=True)
+class World:
+    """One project with one of everything, its people, and a stranger who leads another project."""
+
+    people: dict[str, User]
+    names: dict[str, str]
+    foreign: dict[str, str]
+
+
+@pytest.fixture
+def world() -> World:
+    queue = QueueFactory()
+    people: dict[str, User] = {role: MembershipFactory(project=queue.project, role=role).user for role in Role}
+    people["stranger"] = MembershipFactory(role=Role.LEAD).user
+    return World(people, objects_of(queue, people), objects_of(QueueFactory(), people))
+
+
+def objects_of(queue: Any, people: dict[str, User]) -> dict[str, str]:
+    """Everything a route can name, of one project, by kind."""
+    project = queue.project
+    preference = PreferenceFactory(example__dataset=queue.dataset)
+    queue.dataset.n_preferences = 1
+    queue.dataset.save()
+    judgement = JudgementFactory(item__queue=queue)
+    snapshot = SnapshotFactory(queue=queue, n_rows=1)
+    SnapshotRowFactory(snapshot=snapshot, item=judgement.item)
+    reward_model = RewardModelFactory(project=project)
+    checkpoint = CheckpointFactory(reward_model=reward_model)
+    other = CheckpointFactory(reward_model__project=project)
+    assignment = AssignmentFactory(item__queue=queue, rater=RaterFactory(user=people[Role.ANNOTATOR]))
+    secret = f"secret-of-{project.uid}"
+    rows = {
+        "project": project,
+        "member": MembershipFactory(project=project, role=Role.VIEWER).user,
+        "invitation": InvitationFactory(project=project, secret=secret),
+        "token": ApiTokenFactory(user=people[Role.ANNOTATOR]),
+        "dataset": queue.dataset,
+        "example": preference.example,
+        "queue": queue,
+        "assignment": assignment,
+        "flag": FlagFactory(item=judgement.item),
+        "snapshot": snapshot,
+        "reward_model": reward_model,
+        "checkpoint": checkpoint,
+        "other_checkpoint": other,
+        "run": RunFactory(project=project, reward_model=reward_model),
+        "user": UserFactory(),
+    }
+    return {
+        **{kind: str(row.uid) for kind, row in rows.items()},
+        "invitation_secret": secret,
+        "file_name": "no-such-file",
+    }
+
+
+def call(name: str, method: str, names: dict[str, str], user: User | None) -> HttpResponse:
+    """Try a route and take back whatever it did."""
+    route = ROUTES[name]
+    url = reverse(name, kwargs={argument: names[kind] for argument, kind in route.objects.items()})
+    query = {argument: names[kind] for argument, kind in route.query.items()}
+    client = Client(raise_request_exception=True)
+    if user is not None:
+        client.force_login(user)
+    with transaction.atomic():
+        if method == "get":
+            response = client.get(url, query)
+        elif name in API:
+            response = getattr(client, method)(url, data="{}", content_type="application/json", query_params=query)
+        else:
+            response = getattr(client, method)(url, query)
+        transaction.set_rollback(True)
+    return response  # type: ignore[no-any-return]
+
+
+def is_refused(response: HttpResponse) -> bool:
+    return response.status_code in {401, 403, 404, 405} and not is_lookup(response)
+
+
+def is_lookup(response: HttpResponse) -> bool:
+    """A 404 about something inside an object that the caller may see: a file that does not exist."""
+    return response.status_code == 404 and b"member of its project" not in response.content
+
+
+def asks_for_login(name: str, response: HttpResponse) -> bool:
+    if name in API:
+        return response.status_code == 401 and response["Content-Type"] == "application/problem+json"
+    return response.status_code == 302 and response["Location"].startswith(reverse("annotator:login"))
+
+
+CASES = [(name, method) for name, route in ROUTES.items() for method in route.allowed]
+
+
+@pytest.mark.parametrize(("name", "method"), CASES)
+def test_who_may_call(world: World, name: str, method: str) -> None:
+    route = ROUTES[name]
+    allowed = route.allowed[method]
+    nobody = call(name, method, world.names, None)
+    if allowed == PUBLIC:
+        assert nobody.status_code not in {401, 403, 404, 405}
+        return
+    assert asks_for_login(name, nobody), f"nobody: {nobody.status_code}"
+    for who, user in world.people.items():
+        response = call(name, method, world.names, user)
+        if allowed == SIGNED_IN or who in allowed:
+            assert not is_refused(response), f"{who}: {response.status_code} {response.content[:300]!r}"
+            assert not asks_for_login(name, response)
+        elif who == "stranger" or route.is_private:
+            assert response.status_code == 404, f"{who}: {response.status_code}"
+        else:
+            assert response.status_code == 403, f"{who}: {response.status_code}"
+
+
+@pytest.mark.parametrize("name", [name for name, route in ROUTES.items() if route.objects or route.query])
+def test_ids_of_another_project_are_not_found(world: World, name: str) -> None:
+    """Each argument in turn, and all of them, name something of a project that the lead does not belong to."""
+    route = ROUTES[name]
+    arguments = {**route.objects, **route.query}
+    if route.is_private or PUBLIC in route.allowed.values():
+        return
+    lead = world.people[Role.LEAD]
+    for method in route.allowed:
+        for kind in arguments.values():
+            if kind == "file_name":
+                continue
+            mixed = {**world.names, kind: world.foreign[kind]}
+            response = call(name, method, mixed, lead)
+            assert response.status_code == 404, f"{method} with another project's {kind}: {response.status_code}"
+
+
+@pytest.mark.parametrize("name", [n for n in ROUTES if n not in {"schema", "healthz", "readyz", "metrics"}])
+def test_other_methods_are_not_allowed(world: World, name: str) -> None:
+    route = ROUTES[name]
+    for method in METHODS:
+        if method in route.allowed:
+            continue
+        user = None if name == "annotator:login" else world.people[Role.ANNOTATOR if route.is_private else Role.LEAD]
+        response = call(name, method, world.names, user)
+        assert response.status_code == 405, f"{method}: {response.status_code}"
+
+
+@pytest.mark.parametrize("name", [name for name in ROUTES if ROUTES[name].objects])
+def test_unknown_ids_are_not_found(world: World, name: str) -> None:
+    route = ROUTES[name]
+    unknown = {kind: "00000000-0000-4000-8000-000000000000" for kind in route.objects.values()}
+    for method in route.allowed:
+        response = call(name, method, {**world.names, **unknown}, world.people[Role.LEAD])
+        assert response.status_code == 404
+        if name in API:
+            assert response["Content-Type"] == "application/problem+json"

@@ -155,7 +155,8 @@ def rows_of(item: SourceItem, chosen: SnapshotFilter, aggregation: Aggregation, 
     kept = [row for row in rows if chosen.verdicts is None or row.verdict in chosen.verdicts]
     if not kept:
         tally.items_left_out[reason or "other_verdict"] += 1
-        tally.judgements_left_out["item_left_out"] += len(usable)
+        if usable:
+            tally.judgements_left_out["item_left_out"] += len(usable)
         return
     if dropped := sum(len(row.judgements) for row in rows) - sum(len(row.judgements) for row in kept):
         tally.judgements_left_out["other_verdict"] += dropped

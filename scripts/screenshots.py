@@ -45,7 +45,7 @@ def chromium_path() -> str | None:
 
 
 def log_in(page: Page, url: str, user: str, password: str) -> None:
-    page.goto(f"{url}/accounts/login/?next=/")
+    page.goto(f"{url}/login/?next=/")
     page.fill("input[name=username]", user)
     page.fill("input[name=password]", password)
     page.press("input[name=password]", "Enter")

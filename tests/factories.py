@@ -16,7 +16,7 @@ from annotator.task_types.pairwise import PairwiseQuestion
 from rmeval.models import Checkpoint, RewardModel, Run
 
 PASSWORD = "a plain test password"
-QUESTIONS = [{"type": "pairwise", "name": "preference", "points": 7, "allow_tie": True, "allow_both_bad": True}]
+QUESTIONS = [PairwiseQuestion(allow_both_bad=True).model_dump()]
 
 
 def digest(value: Any) -> bytes:

@@ -1,8 +1,8 @@
 """Who may do what, for every address of the site: each route x each method x each role, a stranger and nobody.
 
 A new route needs a line in ROUTES: which object its uid names, and for every method it answers, which roles may call.
-Everything else is tried too: other roles get 403, people of another project 404, nobody a login page or 401, and methods
-without an entry 405.
+Everything else is tried too: other roles get 403, people of another project 404, nobody a login page or 401, and
+methods without an entry 405.
 """
 
 from collections.abc import Iterator

@@ -1,14 +1,12 @@
-"""The thread beside a running job: it beats, writes what the job reported, and makes a cancel take effect.
+"""The thread beside a running job: it beats, writes what the job reported, and tells it to stop.
 
-A job asks `checkpoint()` between batches and stops by itself. Where it cannot (importing torch, one long batch) the
-thread ends the run in the database and then the process: a cancel always takes less than two seconds.
+A job asks `checkpoint()` between batches and stops by itself. Where it cannot (importing torch, one long batch)
+rmeval/cancel_watch.py ends its process.
 """
 
 import logging
-import os
 import threading
 import time
-from collections.abc import Callable
 from types import TracebackType
 
 from django.db import DatabaseError, connection
@@ -16,26 +14,24 @@ from django.utils import timezone
 
 from rmeval.models import Run
 from rmeval.report import RunReport
-from rmeval.services.runs import run_beat, run_finish, run_pulse, run_record
+from rmeval.services.runs import run_beat, run_pulse, run_record
 
 logger = logging.getLogger(__name__)
-TICK_S = 0.5
+LOOK_EVERY_S = 0.25
+WRITE_EVERY_S = 0.5  # pages are poked at most twice a second
 BEAT_EVERY_S = 2.0
-CANCEL_GRACE_S = 1.0
 
 
 class RunSupervisor:
-    """Context manager around a job. `stop` is set when the job should raise JobCancelled at its next checkpoint()."""
+    """Context manager around a job. Sets `report.stop` when the job is to stop at its next checkpoint()."""
 
-    def __init__(self, run: Run, report: RunReport, *, exit_process: Callable[[int], None] | None = os._exit) -> None:
+    def __init__(self, run: Run, report: RunReport) -> None:
         self.run = run
         self.attempt = run.attempt
         self.report = report
-        self.exit_process = exit_process
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, name=f"run-{run.uid}", daemon=True)
-        self._last_beat = 0.0
-        self._stop_since: float | None = None
+        self._last_beat = self._last_write = 0.0
 
     def __enter__(self) -> "RunSupervisor":
         self._thread.start()
@@ -61,7 +57,7 @@ class RunSupervisor:
 
     def _watch(self) -> None:
         try:
-            while not self._done.wait(TICK_S if self._stop_since is None else 0.1):
+            while not self._done.wait(LOOK_EVERY_S):
                 try:
                     self._tick()
                 except DatabaseError as error:
@@ -74,20 +70,12 @@ class RunSupervisor:
     def _tick(self) -> None:
         pulse = run_pulse(run=self.run, attempt=self.attempt)
         if not pulse.is_ours or pulse.cancel_requested:
-            self._stop(is_ours=pulse.is_ours)
+            self.report.stop.set()
             return
-        self.flush()
-        if time.monotonic() - self._last_beat >= BEAT_EVERY_S:
+        now = time.monotonic()
+        if now - self._last_write >= WRITE_EVERY_S:
+            self.flush()
+            self._last_write = now
+        if now - self._last_beat >= BEAT_EVERY_S:
             run_beat(run=self.run, attempt=self.attempt, now=timezone.now())
-            self._last_beat = time.monotonic()
-
-    def _stop(self, *, is_ours: bool) -> None:
-        self.report.stop.set()
-        if self._stop_since is None:
-            self._stop_since = time.monotonic()
-        if time.monotonic() - self._stop_since < CANCEL_GRACE_S or self.exit_process is None or self._done.is_set():
-            return
-        if is_ours:
-            run_finish(run=self.run, attempt=self.attempt, state=Run.State.CANCELLED, now=timezone.now())
-        logger.warning("run %s: the job did not stop by itself, ending its process", self.run.uid)
-        self.exit_process(1)
+            self._last_beat = now

@@ -9,6 +9,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
+import rmeval.cancel_watch  # noqa: F401 - a worker starts it when it is ready
 from workers.errors import JobCancelled, TransientError
 
 

@@ -45,6 +45,7 @@ def sweep_once(
         n_requeued += outcome == Run.State.QUEUED
         n_failed += outcome == Run.State.FAILED
         n_cancelled += outcome == Run.State.CANCELLED
+    n_cancelled += stopped_runs_settle(now=now)
     return SweepReport(
         n_enqueued=waiting_runs_wake(now=now, picked_up_within=picked_up_within),
         n_requeued=n_requeued,
@@ -69,6 +70,18 @@ def lost_run_settle(*, run: Run, now: datetime, stale: timedelta, max_attempts: 
         run_enqueue(found)
         return Run.State.QUEUED
     return Run.State.FAILED
+
+
+@transaction.atomic
+def stopped_runs_settle(*, now: datetime) -> int:
+    """Cancel runs that went back to the queue after they were asked to stop: no worker would take them."""
+    stopped = Run.objects.filter(state=Run.State.QUEUED, cancel_requested_at__isnull=False).select_related("project")
+    runs = list(stopped.select_for_update(skip_locked=True, of=("self",))[:BATCH])
+    for run in runs:
+        Run.objects.filter(pk=run.pk).update(state=Run.State.CANCELLED, ended_at=now, message="Cancelled")
+        run_note(run, "Run cancelled before a worker had it", attempt=run.attempt)
+        run_poke(run, "state")
+    return len(runs)
 
 
 @transaction.atomic

@@ -16,6 +16,7 @@ from tests.factories import assistant_message as says
 from workers.errors import JobError, TransientError
 from workers.jobs import JOBS
 from workers.specs import SpecModel
+from workers.tasks import run_job
 
 
 class PlainSpec(SpecModel):
@@ -63,6 +64,18 @@ def plain_job(settings: Any, tmp_path: Path) -> Iterator[None]:
     JOBS._entries["plain_test"] = PlainJob
     yield
     JOBS._entries.pop("plain_test")
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """(run, queue) of every message that would go to the broker; the tests of the worker use a real one."""
+    messages: list[tuple[str, str]] = []
+
+    def send(args: list[str], queue: str) -> None:
+        messages.append((args[0], queue))
+
+    monkeypatch.setattr(run_job, "apply_async", send)
+    return messages
 
 
 @pytest.fixture

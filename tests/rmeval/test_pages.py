@@ -19,7 +19,7 @@ from tests.factories import DatasetFactory, MembershipFactory, UserFactory, memb
 from tests.rmeval.conftest import fill, submit
 from tests.rmeval.test_evaluation import baseline, evaluate
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("sent")]
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ def test_register_by_form(project: Project, lead: Client) -> None:
     assert "already has a reward model named Mine" in again.content.decode()
 
 
-def test_train_by_form(project: Project, dataset: Dataset, lead: Client) -> None:
+def test_train_by_form(project: Project, dataset: Dataset, lead: Client, sent: list[tuple[str, str]]) -> None:
     model = RewardModel.objects.create(project=project, name="m", family="scalar_head", config={})
     url = reverse("rmeval:reward-model-train", args=[model.uid])
     source = f"dataset:{dataset.uid}"
@@ -161,13 +161,15 @@ def test_train_by_form(project: Project, dataset: Dataset, lead: Client) -> None
     assert "greater than 0" in bad.content.decode()
     assert not Run.objects.exists()
     answer = lead.post(
-        url, {"source": source, "evaluate_on": [source], "learning_rate": "0.001", "epochs": "2", "head_learning_rate": ""}
+        url,
+        {"source": source, "evaluate_on": [source], "learning_rate": "0.001", "epochs": "2", "head_learning_rate": ""},
     )
     run = Run.objects.get()
     assert answer["Location"] == reverse("rmeval:run-detail", args=[run.uid])
     assert (run.spec["learning_rate"], run.spec["epochs"], run.spec["head_learning_rate"]) == (0.001, 2.0, None)
     assert run.spec["evaluate_on"] == [run.spec["source"]]
     assert run.reward_model == model
+    assert sent == [(str(run.uid), "gpu")]
 
 
 def test_another_projects_data_is_no_choice(project: Project, lead: Client) -> None:

@@ -195,6 +195,15 @@ class TestSweep:
         run.refresh_from_db()
         assert run.state == "cancelled"
 
+    def test_a_run_handed_back_after_it_was_to_stop_is_cancelled(self, project: Project) -> None:
+        run = submit(project, NOW)
+        start(run)
+        run_cancel(run=run, now=NOW, stale=STALE)
+        run_requeue(run=run, attempt=1, reason="Away.", max_attempts=3, now=NOW)
+        assert sweep.sweep_once(NOW).n_cancelled == 1
+        run.refresh_from_db()
+        assert (run.state, run.ended_at) == ("cancelled", NOW)
+
     def test_a_beating_run_is_left_alone(self, project: Project) -> None:
         run = submit(project, NOW)
         start(run)

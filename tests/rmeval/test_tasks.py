@@ -1,20 +1,26 @@
 """The Celery entry point, called as a function: every way a run ends, and a cancel that does not wait for the job."""
 
+import signal
+import socket
+import subprocess
+import sys
 import time
 from datetime import timedelta
 from threading import Thread
 from typing import Any
 
+import psycopg
 import pytest
 from django.db import connection
 from django.utils import timezone
 
+from annotator.live import listen_dsn
 from annotator.models import Project
+from rmeval.cancel_watch import GRACE_S, CancelWatch
 from rmeval.models import Run, RunEvent
 from rmeval.report import RunReport
 from rmeval.selectors.runs import run_curves, run_log
 from rmeval.services.runs import run_cancel, run_start
-from rmeval.supervisor import RunSupervisor
 from tests.rmeval.conftest import submit
 from workers.tasks import run_job
 
@@ -99,20 +105,24 @@ def test_a_job_that_asks_is_cancelled_within_a_second(project: Project) -> None:
     assert RunEvent.objects.filter(run=run, message="Run cancelled").count() == 1
 
 
-def test_a_job_that_never_asks_is_ended_with_its_process(project: Project) -> None:
+def test_a_process_that_does_not_stop_is_ended(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    stranger = submit(project, timezone.now())
     run = submit(project, timezone.now())
-    assert run_start(run=run, worker="h:1", now=timezone.now(), stale=STALE, max_attempts=3)
-    exits: list[int] = []
-    supervisor = RunSupervisor(run, RunReport(run), exit_process=exits.append)
-    started = time.monotonic()
-    with supervisor:
-        run_cancel(run=run, now=timezone.now(), stale=STALE)
-        while not exits and time.monotonic() - started < 5:
-            time.sleep(0.02)
-        assert time.monotonic() - started < 2
-    assert exits[0] == 1
+    for which, pid in ((run, child.pid), (stranger, 1)):
+        worker = f"{socket.gethostname()}:{pid}"
+        assert run_start(run=which, worker=worker, now=timezone.now(), stale=STALE, max_attempts=3)
+        run_cancel(run=which, now=timezone.now(), stale=STALE)
+    watch = CancelWatch()
+    with psycopg.connect(listen_dsn(), autocommit=True) as own:
+        watch.look(own)
+        assert child.poll() is None  # the job is given time to stop by itself
+        watch.first_seen = {asked: since - GRACE_S for asked, since in watch.first_seen.items()}
+        watch.look(own)
+    assert child.wait(5) == -signal.SIGKILL
     run.refresh_from_db()
-    assert run.state == "cancelled"
+    stranger.refresh_from_db()
+    assert (run.state, stranger.state) == ("cancelled", "running")  # process 1 is no child of this worker
 
 
 def test_what_a_job_said_survives_a_failed_write(project: Project) -> None:

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 class Api:
     """A member's REST client, with a token."""
 
-    def __init__(self, project: Project, role: str = Role.RESEARCHER) -> None:
+    def __init__(self, project: Project, role: str = Role.RESEARCHER) -> None:  # noqa: F811
         user = MembershipFactory(project=project, role=role).user
         secret = uuid4().hex
         ApiTokenFactory(user=user, secret=secret)

@@ -18,7 +18,7 @@ POOLINGS = ("last", "first", "mean", "response_mean")
 
 def make_items(n: int, seed: int = 0) -> list:
     rng = np.random.default_rng(seed)
-    words = "alpha beta gamma delta epsilon".split()
+    words = ["alpha", "beta", "gamma", "delta", "epsilon"]
 
     def text(most: int) -> str:
         return " ".join(rng.choice(words, int(rng.integers(1, most))))

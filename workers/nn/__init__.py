@@ -2,8 +2,8 @@
 
 import os
 
-# Must be set before torch loads OpenMP. Its threads otherwise spin while they wait for each other, and on a machine that
-# does anything else besides that costs a factor of ten (docs/decisions/024).
+# Must be set before torch loads OpenMP. Its threads otherwise spin while they wait for each other, and on a machine
+# that does anything else besides that can cost a factor of ten (docs/decisions/024).
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

@@ -185,7 +185,7 @@ REST_FRAMEWORK = {
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_RENDERER_CLASSES": ["annotator.renderers.JsonRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["annotator.parsers.BoundedJsonParser"],
     "DEFAULT_SCHEMA_CLASS": "annotator.schema.NestedSchema",
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "annotator.negotiation.AnyAccept",
     "EXCEPTION_HANDLER": "annotator.problems.problem_handler",
@@ -200,6 +200,13 @@ SPECTACULAR_SETTINGS = {
     "SERVE_INCLUDE_SCHEMA": False,
     "COMPONENT_SPLIT_REQUEST": True,
     "SCHEMA_PATH_PREFIX": "/api/v1/",
+    "ENUM_NAME_OVERRIDES": {
+        "DatasetStateEnum": "annotator.models.Dataset.State",
+        "QueueStateEnum": "annotator.models.Queue.State",
+        "SnapshotStateEnum": "annotator.models.Snapshot.State",
+        "RunStateEnum": "rmeval.models.Run.State",
+        "MemberRoleEnum": "annotator.models.Role",
+    },
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
         "annotator.problems.add_problem_schema",

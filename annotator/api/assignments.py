@@ -13,7 +13,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from annotator.access import LABELLERS, access_assignment, access_queue, rater_of
+from annotator.access import access_assignment, access_labelling
+from annotator.api.dataset_schemas import MessageOutput
 from annotator.models import Judgement
 from annotator.requests import user_of
 from annotator.selectors.tasks import assignment_task
@@ -28,11 +29,6 @@ from annotator.services.assignments import (
 from annotator.services.judgements import judgement_reopen, judgement_submit
 
 TAGS = ["annotation"]
-
-
-class MessageOutput(serializers.Serializer[Any]):
-    role = serializers.CharField()
-    content = serializers.CharField()
 
 
 class TaskOutput(serializers.Serializer[Any]):
@@ -79,9 +75,8 @@ class Claim(APIView):
         responses={200: TaskOutput, 204: OpenApiResponse(description="Nothing is left for you.")},
     )
     def post(self, request: Request, uid: UUID) -> Response:
-        user = user_of(request)
-        queue = access_queue(user, uid, LABELLERS)
-        assignment = assignment_claim(queue=queue, rater=rater_of(user), now=timezone.now(), rng=random.SystemRandom())
+        queue, rater = access_labelling(user_of(request), uid)
+        assignment = assignment_claim(queue=queue, rater=rater, now=timezone.now(), rng=random.SystemRandom())
         return Response(status=204) if assignment is None else Response(assignment_task(assignment).payload())
 
 

@@ -105,6 +105,7 @@ def with_source(family: str, config: dict[str, Any], source: str) -> dict[str, A
 class RewardModelDetail(APIView):
     @extend_schema(operation_id="reward_model_detail", tags=["reward models"], responses=RewardModelOutput)
     def get(self, request: Request, uid: UUID) -> Response:
+        """One reward model with its checkpoints."""
         found = access_reward_model(request.user, uid)
         prefetched = RewardModel.objects.prefetch_related("checkpoints__run").get(pk=found.pk)
         return Response(RewardModelOutput(prefetched).data)

@@ -117,6 +117,7 @@ class ProjectRuns(APIView):
 class RunDetail(APIView):
     @extend_schema(operation_id="run_detail", tags=["runs"], responses=RunOutput)
     def get(self, request: Request, uid: UUID) -> Response:
+        """One run: its spec, state, progress and result."""
         return Response(RunOutput(access_run(request.user, uid)).data)
 
 

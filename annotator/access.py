@@ -3,6 +3,7 @@
 from typing import Any, TypeVar
 from uuid import UUID
 
+import orjson
 from django.contrib.auth.models import AnonymousUser
 from django.db import models
 
@@ -13,6 +14,7 @@ from annotator.models import (
     Dataset,
     Example,
     Flag,
+    FormVersion,
     Invitation,
     Item,
     Membership,
@@ -44,9 +46,13 @@ def role_in(user: AnyUser, project: Project) -> Role | None:
 
 def require_role(user: AnyUser, project: Project, roles: frozenset[Role]) -> Role:
     """The caller's role in the project. A stranger learns nothing (404); a member of another role gets 403."""
-    role = role_in(user, project)
-    if role is None:
+    return check_role(role_in(user, project), roles)
+
+
+def check_role(held: str | None, roles: frozenset[Role]) -> Role:
+    if held is None:
         raise NotFound("There is no such page, or you are not a member of its project.")
+    role = Role(held)
     if role not in roles:
         allowed = ", ".join(sorted(r.label.lower() for r in roles))
         raise NotAllowed(f"You are {role.label.lower()} in this project; this needs: {allowed}. Ask the lead.")
@@ -128,12 +134,72 @@ def access_token(user: AnyUser, uid: UUID) -> ApiToken:
     return token
 
 
+def partial(model: type[M], **values: Any) -> M:
+    """A row of which these columns are known already; the others are read when somebody asks for them."""
+    names = [field.attname for field in model._meta.concrete_fields if field.attname in values]
+    return model.from_db(None, names, [values[name] for name in names])
+
+
+ASSIGNMENT = """
+SELECT assignment.*, queue.uid AS queue_uid, queue.state AS queue_state, queue.lease AS queue_lease, queue.project_id,
+       form.number AS form_number, form.questions AS form_questions, membership.role AS my_role
+FROM annotator_assignment AS assignment
+JOIN annotator_rater AS rater ON rater.id = assignment.rater_id AND rater.user_id = %(user)s
+JOIN annotator_queue AS queue ON queue.id = assignment.queue_id AND queue.deleted_at IS NULL
+JOIN annotator_formversion AS form ON form.id = assignment.form_version_id
+LEFT JOIN annotator_membership AS membership
+  ON membership.project_id = queue.project_id AND membership.user_id = %(user)s
+WHERE assignment.uid = %(uid)s
+"""
+
+
 def access_assignment(user: AnyUser, uid: UUID) -> Assignment:
-    """One's own assignment; anybody else's is not found, whatever the role."""
-    mine = Assignment.objects.filter(rater__user_id=user.pk or 0).select_related(
-        "queue__project", "item", "rater", "form_version", "guidelines_version"
+    """One's own assignment with its queue and form; anybody else's is not found, whatever the role.
+
+    One plain query, because every draft, heartbeat and submit begins here.
+    """
+    found: Any = next(iter(Assignment.objects.raw(ASSIGNMENT, {"user": user.pk or 0, "uid": uid})), None)
+    if found is None:
+        raise NotFound("There is no such item of yours. Claim one from its queue.")
+    check_role(found.my_role, LABELLERS)
+    found.queue = partial(
+        Queue,
+        id=found.queue_id,
+        uid=found.queue_uid,
+        project_id=found.project_id,
+        state=found.queue_state,
+        lease=found.queue_lease,
     )
-    return access_row(user, mine, LABELLERS, uid=uid)
+    questions = orjson.loads(found.form_questions)
+    found.form_version = partial(
+        FormVersion, id=found.form_version_id, queue_id=found.queue_id, number=found.form_number, questions=questions
+    )
+    assignment: Assignment = found
+    return assignment
+
+
+LABELLING = """
+SELECT queue.*, membership.role AS my_role, rater.id AS my_rater_id
+FROM annotator_queue AS queue
+LEFT JOIN annotator_membership AS membership
+  ON membership.project_id = queue.project_id AND membership.user_id = %(user)s
+LEFT JOIN annotator_rater AS rater ON rater.user_id = %(user)s
+WHERE queue.uid = %(uid)s AND queue.deleted_at IS NULL
+"""
+
+
+def access_labelling(user: User, uid: UUID) -> tuple[Queue, Rater]:
+    """A queue to label in, and the rater one is there; in one plain query, because every claim begins here."""
+    found: Any = next(iter(Queue.objects.raw(LABELLING, {"user": user.pk, "uid": uid})), None)
+    if found is None:
+        raise NotFound("There is no such page, or you are not a member of its project.")
+    check_role(found.my_role, LABELLERS)
+    rater = (
+        rater_of(user)
+        if found.my_rater_id is None
+        else Rater.from_db(None, ("id", "user_id"), (found.my_rater_id, user.pk))
+    )
+    return found, rater
 
 
 def rater_of(user: User) -> Rater:

@@ -9,7 +9,7 @@ from django.db.models import F
 
 from annotator.errors import DomainError, FieldError, InvalidInput
 from annotator.live import poke
-from annotator.models import Assignment, Exclusion, Flag, Queue, QueueRater, Rater, Slot
+from annotator.models import Assignment, Exclusion, Flag, Queue, QueueRater, Rater
 from annotator.services import slots
 from annotator.validation import invalid, require_storable
 
@@ -31,22 +31,6 @@ CLOSED_MESSAGES = {
     Queue.State.CLOSED: ("queue_closed", "This queue is closed. Thank you for your work on it."),
 }
 
-# Once per rater and item: a second lease of the same item goes on with the order and the draft of the first.
-START = """
-INSERT INTO annotator_assignment AS assignment
-  (uid, created_at, queue_id, item_id, slot_id, rater_id, state, lease_token, a_is_left, seed, form_version_id,
-   guidelines_version_id, draft, draft_version, shown, active_s)
-SELECT gen_random_uuid(), %(now)s, %(queue)s, %(item)s, %(slot)s, %(rater)s, 'active', %(token)s,
-  %(a_is_left)s, %(seed)s,
-  (SELECT id FROM annotator_formversion WHERE queue_id = %(queue)s ORDER BY number DESC LIMIT 1),
-  (SELECT id FROM annotator_guidelinesversion WHERE queue_id = %(queue)s ORDER BY number DESC LIMIT 1),
-  '{}', 0, '{}', 0
-ON CONFLICT (item_id, rater_id) DO UPDATE SET
-  state = 'active', slot_id = EXCLUDED.slot_id, lease_token = EXCLUDED.lease_token, ended_at = NULL,
-  form_version_id = EXCLUDED.form_version_id, guidelines_version_id = EXCLUDED.guidelines_version_id
-RETURNING assignment.*
-"""
-
 
 def assignment_claim(*, queue: Queue, rater: Rater, now: datetime, rng: Random) -> Assignment | None:
     """Give the rater one item: the one they hold, else a fresh one. None when nothing is left for them.
@@ -65,43 +49,20 @@ def assignment_claim(*, queue: Queue, rater: Rater, now: datetime, rng: Random) 
 def claim_once(*, queue: Queue, rater: Rater, now: datetime, rng: Random) -> Assignment | None:
     slots.rater_lock(queue.pk, rater.pk)
     until = now + queue.lease
-    live = assignment_live(queue=queue, rater=rater)
+    live = slots.slot_live(queue_id=queue.pk, rater_id=rater.pk)
     if live is not None:
         slots.slot_renew(slot_id=live.slot_id, lease_token=live.lease_token, until=until)
         return live
     queue_require_open(queue)
-    leased = slots.slot_lease(queue=queue, rater_id=rater.pk, until=until)
-    if leased is None:
-        return None
     seed = rng.getrandbits(31)
-    values = {
-        "now": now,
-        "queue": queue.pk,
-        "item": leased.item_id,
-        "slot": leased.slot_id,
-        "rater": rater.pk,
-        "token": leased.lease_token,
-        "seed": seed,
-        "a_is_left": draw_a_is_left(seed),
-    }
-    return Assignment.objects.raw(START, values)[0]
+    return slots.slot_lease(
+        queue=queue, rater_id=rater.pk, now=now, until=until, seed=seed, a_is_left=draw_a_is_left(seed)
+    )
 
 
 def draw_a_is_left(seed: int) -> bool:
     """The side of response A: a fair coin that the stored seed repeats."""
     return Random(seed).random() < 0.5
-
-
-def assignment_live(*, queue: Queue, rater: Rater) -> Assignment | None:
-    """What the rater holds in this queue, the most recently renewed first."""
-    held = Assignment.objects.filter(
-        rater_id=rater.pk,
-        item_id=F("slot__item_id"),
-        slot__queue_id=queue.pk,
-        slot__rater_id=rater.pk,
-        slot__state=Slot.State.LEASED,
-    )
-    return held.order_by("-slot__lease_until").first()
 
 
 def queue_require_open(queue: Queue) -> None:
@@ -122,7 +83,7 @@ def assignment_renew(*, assignment: Assignment, now: datetime) -> datetime | Non
         slots.rater_lock(assignment.queue_id, assignment.rater_id)
         assignment.refresh_from_db(fields=["state", "slot", "lease_token"])
         is_ours = assignment.state == Assignment.State.EXPIRED
-        if not is_ours or assignment_live(queue=assignment.queue, rater=assignment.rater) is not None:
+        if not is_ours or slots.slot_live(queue_id=assignment.queue_id, rater_id=assignment.rater_id) is not None:
             return None
         slot_id = slots.slot_retake(
             item_id=assignment.item_id,

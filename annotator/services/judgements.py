@@ -1,11 +1,13 @@
 """Submitting and correcting answers. Nothing a rater did is ever overwritten: a correction is a new version."""
 
 import math
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-from django.db import connection, transaction
+from django.db import transaction
+from psycopg.types.json import Jsonb
 
 from annotator.errors import DomainError
 from annotator.live import poke
@@ -16,13 +18,47 @@ from annotator.services.assignments import ANSWERED, exclude, require_unended, s
 from annotator.task_types import CheckedAnswers
 from annotator.validation import invalid, require_storable
 
-UPSERT_COUNTS = """
-INSERT INTO annotator_queuerater AS counts (queue_id, rater_id, n_submitted, n_skipped, n_surplus, active_s, last_at)
-VALUES (%(queue)s, %(rater)s, %(submitted)s, 0, %(surplus)s, %(active_s)s, %(now)s)
-ON CONFLICT (queue_id, rater_id) DO UPDATE SET
-  n_submitted = counts.n_submitted + EXCLUDED.n_submitted, n_surplus = counts.n_surplus + EXCLUDED.n_surplus,
-  active_s = counts.active_s + EXCLUDED.active_s, last_at = EXCLUDED.last_at
+# Slot before assignment, as the sweep locks them. The count makes the second part wait for the first.
+END = """
+WITH filled AS (
+  UPDATE annotator_slot AS slot SET state = 2, lease_token = NULL, lease_until = NULL
+  FROM annotator_assignment AS assignment
+  WHERE assignment.id = %(assignment)s AND assignment.state IN ('active', 'expired') AND slot.id = assignment.slot_id
+    AND slot.lease_token = assignment.lease_token AND slot.state = 1
+  RETURNING slot.id
+), ended AS (
+  UPDATE annotator_assignment
+  SET state = 'submitted', ended_at = %(now)s, active_s = %(active_s)s, shown = %(shown)s
+  WHERE id = %(assignment)s AND state IN ('active', 'expired') AND (SELECT count(*) FROM filled) >= 0
+  RETURNING id
+), superseded AS (
+  UPDATE annotator_judgement SET is_current = false
+  WHERE item_id = %(item)s AND rater_id = %(rater)s AND is_current AND EXISTS (SELECT 1 FROM ended)
+  RETURNING version, active_s
+)
+SELECT (SELECT id FROM ended), (SELECT id FROM filled), (SELECT version FROM superseded),
+       (SELECT active_s FROM superseded)
 """
+
+# The answer and the rater's counters, which only this rater's own requests write.
+INSERT = """
+WITH counted AS (
+  INSERT INTO annotator_queuerater AS counts
+    (queue_id, rater_id, n_submitted, n_skipped, n_surplus, active_s, last_at)
+  VALUES (%(queue)s, %(rater)s, %(n_submitted)s, 0, %(n_surplus)s, %(more_active_s)s, %(now)s)
+  ON CONFLICT (queue_id, rater_id) DO UPDATE SET
+    n_submitted = counts.n_submitted + EXCLUDED.n_submitted, n_surplus = counts.n_surplus + EXCLUDED.n_surplus,
+    active_s = counts.active_s + EXCLUDED.active_s, last_at = EXCLUDED.last_at
+)
+INSERT INTO annotator_judgement
+  (uid, created_at, queue_id, item_id, rater_id, assignment_id, version, is_current, is_surplus, verdict,
+   preference_strength, answers, active_s, idempotency_key, form_version_id, guidelines_version_id)
+VALUES (gen_random_uuid(), %(now)s, %(queue)s, %(item)s, %(rater)s, %(assignment)s, %(version)s, true, %(is_surplus)s,
+  %(verdict)s, %(preference_strength)s, %(answers)s, %(active_s)s, %(key)s, %(form_version)s, %(guidelines_version)s)
+RETURNING *
+"""
+
+BY_KEY = "SELECT * FROM annotator_judgement WHERE rater_id = %(rater)s AND idempotency_key = %(key)s"
 
 
 @transaction.atomic
@@ -42,79 +78,76 @@ def judgement_submit(
     """
     key_check(idempotency_key)
     slots.rater_lock(assignment.queue_id, assignment.rater_id)
-    earlier = Judgement.objects.filter(rater_id=assignment.rater_id, idempotency_key=idempotency_key).first()
-    if earlier is not None:
+    by_key = Judgement.objects.raw(BY_KEY, {"rater": assignment.rater_id, "key": idempotency_key})
+    if earlier := next(iter(by_key), None):
         return replay(earlier, assignment)
     form_version_check(assignment, form_version)
     checked = answers_check(assignment.form_version.questions, answers, a_is_left=assignment.a_is_left)
     presentation = shown_check(shown) if shown is not None else assignment.shown
     active_s = active_check(active_seconds, assignment=assignment, now=now)
-    end_assignment(assignment, now=now, active_s=active_s, shown=presentation)
-    slot_id = slots.slot_fill(
-        slot_id=assignment.slot_id,
-        item_id=assignment.item_id,
-        rater_id=assignment.rater_id,
-        lease_token=assignment.lease_token,
-    )
-    if slot_id is None:
-        exclude(item_id=assignment.item_id, rater_id=assignment.rater_id, reason=ANSWERED)
-    elif slot_id != assignment.slot_id:
-        Assignment.objects.filter(pk=assignment.pk).update(slot=slot_id)
-    judgement = insert_version(assignment, checked, key=idempotency_key, active_s=active_s, is_surplus=slot_id is None)
+    ended = assignment_end(assignment, now=now, active_s=active_s, shown=presentation)
+    judgement = judgement_insert(assignment, checked, ended, key=idempotency_key, active_s=active_s, now=now)
     poke(f"queue.{assignment.queue.uid}", "submit")
     return judgement
 
 
-def insert_version(
-    assignment: Assignment, checked: CheckedAnswers, *, key: str, active_s: float, is_surplus: bool
-) -> Judgement:
-    """The new current judgement; an earlier version of this rater stays, no longer current."""
-    superseded = slots.run(
-        "UPDATE annotator_judgement SET is_current = false"
-        " WHERE item_id = %(item)s AND rater_id = %(rater)s AND is_current RETURNING version, active_s",
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a submit ended its assignment, and the version it supersedes (0: none)."""
+
+    is_surplus: bool
+    version: int
+    active_s: float
+
+
+def assignment_end(assignment: Assignment, *, now: datetime, active_s: float, shown: dict[str, Any]) -> Ended:
+    """Compare-and-set to submitted and fill the slot. An expired lease may still submit; a skipped item may not."""
+    row = slots.run(
+        END,
+        assignment=assignment.pk,
         item=assignment.item_id,
         rater=assignment.rater_id,
-    )
-    version, active_before = superseded or (0, 0.0)
-    judgement = Judgement.objects.create(
-        queue_id=assignment.queue_id,
-        item_id=assignment.item_id,
-        rater_id=assignment.rater_id,
-        assignment_id=assignment.pk,
-        version=version + 1,
-        is_surplus=is_surplus,
-        verdict=checked.verdict,
-        preference_strength=checked.preference_strength,
-        answers=checked.answers,
+        now=now,
         active_s=active_s,
-        idempotency_key=key,
-        form_version_id=assignment.form_version_id,
-        guidelines_version_id=assignment.guidelines_version_id,
+        shown=Jsonb(shown),
     )
-    is_first = version == 0
-    count(
-        assignment,
-        submitted=int(is_first and not is_surplus),
-        surplus=int(is_first and is_surplus),
-        active_s=active_s - active_before,
-        now=judgement.created_at,
-    )
-    return judgement
-
-
-def count(assignment: Assignment, **values: Any) -> None:
-    """Counters of the rater, in the same transaction; only this rater's own requests write them."""
-    with connection.cursor() as cursor:
-        cursor.execute(UPSERT_COUNTS, {"queue": assignment.queue_id, "rater": assignment.rater_id, **values})
-
-
-def end_assignment(assignment: Assignment, *, now: datetime, active_s: float, shown: dict[str, Any]) -> None:
-    """Compare-and-set to submitted. An expired lease may still submit; a skipped or submitted item may not."""
-    unended = Assignment.objects.filter(pk=assignment.pk, state__in=(Assignment.State.ACTIVE, Assignment.State.EXPIRED))
-    ended = unended.update(state=Assignment.State.SUBMITTED, ended_at=now, active_s=active_s, shown=shown)
-    assignment.refresh_from_db(fields=["state", "slot", "lease_token"])
-    if not ended:
+    ended, slot_id, version, active_before = row or (None, None, None, None)
+    if ended is None:
+        assignment.refresh_from_db(fields=["state"])
         require_unended(assignment)
+    if slot_id is None:
+        slot_id = slots.slot_fill_free(item_id=assignment.item_id, rater_id=assignment.rater_id)
+        Assignment.objects.filter(pk=assignment.pk).update(slot=slot_id)
+    if slot_id is None:
+        exclude(item_id=assignment.item_id, rater_id=assignment.rater_id, reason=ANSWERED)
+    return Ended(is_surplus=slot_id is None, version=version or 0, active_s=active_before or 0.0)
+
+
+def judgement_insert(
+    assignment: Assignment, checked: CheckedAnswers, ended: Ended, *, key: str, active_s: float, now: datetime
+) -> Judgement:
+    """The new current version; earlier ones of this rater stay, no longer current."""
+    is_first = ended.version == 0
+    values = {
+        "now": now,
+        "queue": assignment.queue_id,
+        "item": assignment.item_id,
+        "rater": assignment.rater_id,
+        "assignment": assignment.pk,
+        "version": ended.version + 1,
+        "is_surplus": ended.is_surplus,
+        "verdict": checked.verdict,
+        "preference_strength": checked.preference_strength,
+        "answers": Jsonb(checked.answers),
+        "active_s": active_s,
+        "key": key,
+        "form_version": assignment.form_version_id,
+        "guidelines_version": assignment.guidelines_version_id,
+        "n_submitted": int(is_first and not ended.is_surplus),
+        "n_surplus": int(is_first and ended.is_surplus),
+        "more_active_s": active_s - ended.active_s,
+    }
+    return Judgement.objects.raw(INSERT, values)[0]
 
 
 def replay(earlier: Judgement, assignment: Assignment) -> Judgement:

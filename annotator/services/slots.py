@@ -4,14 +4,13 @@ A slot goes open -> leased -> submitted. Who holds one is decided by its lease t
 All statements lock slots before assignments, so two of them never wait for each other in a circle.
 """
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from django.db import connection
 
-from annotator.models import Queue
+from annotator.models import Assignment, Queue
 from annotator.services.queue_items import BOOST, MAX_OVERLAP
 
 # NOT EXISTS ignores the stage on purpose: nobody reviews what they annotated themselves.
@@ -43,12 +42,35 @@ PICK_DEPTH = f"""
   LIMIT 1
 """  # noqa: S608 - constants
 
+# Once per rater and item: a second lease of the same item goes on with the order and the draft of the first.
 LEASE = """
-WITH pick AS ({pick})
-UPDATE annotator_slot AS slot
-SET state = 1, rater_id = %(rater)s, lease_token = gen_random_uuid(), lease_until = %(until)s
-FROM pick WHERE slot.id = pick.id
-RETURNING slot.id, slot.item_id, slot.lease_token
+WITH pick AS ({pick}), leased AS (
+  UPDATE annotator_slot AS slot
+  SET state = 1, rater_id = %(rater)s, lease_token = gen_random_uuid(), lease_until = %(until)s
+  FROM pick WHERE slot.id = pick.id
+  RETURNING slot.id, slot.item_id, slot.lease_token
+)
+INSERT INTO annotator_assignment AS assignment
+  (uid, created_at, queue_id, item_id, slot_id, rater_id, state, lease_token, a_is_left, seed, form_version_id,
+   guidelines_version_id, draft, draft_version, shown, active_s)
+SELECT gen_random_uuid(), %(now)s, %(queue)s, leased.item_id, leased.id, %(rater)s, 'active', leased.lease_token,
+  %(a_is_left)s, %(seed)s,
+  (SELECT id FROM annotator_formversion WHERE queue_id = %(queue)s ORDER BY number DESC LIMIT 1),
+  (SELECT id FROM annotator_guidelinesversion WHERE queue_id = %(queue)s ORDER BY number DESC LIMIT 1),
+  '{{}}', 0, '{{}}', 0
+FROM leased
+ON CONFLICT (item_id, rater_id) DO UPDATE SET
+  state = 'active', slot_id = EXCLUDED.slot_id, lease_token = EXCLUDED.lease_token, ended_at = NULL,
+  form_version_id = EXCLUDED.form_version_id, guidelines_version_id = EXCLUDED.guidelines_version_id
+RETURNING assignment.*
+"""
+
+LIVE = """
+SELECT assignment.* FROM annotator_slot AS slot
+JOIN annotator_assignment AS assignment
+  ON assignment.item_id = slot.item_id AND assignment.rater_id = slot.rater_id AND assignment.slot_id = slot.id
+WHERE slot.queue_id = %(queue)s AND slot.rater_id = %(rater)s AND slot.state = 1
+ORDER BY slot.lease_until DESC LIMIT 1
 """
 
 BOOST_STARTED = f"""
@@ -70,13 +92,6 @@ RETURNING slot.id
 """
 
 
-@dataclass(frozen=True, slots=True)
-class LeasedSlot:
-    slot_id: int
-    item_id: int
-    lease_token: UUID
-
-
 def rater_lock(queue_id: int, rater_id: int) -> None:
     """Until the transaction ends, other requests of this rater in this queue wait: two tabs stand in line.
 
@@ -85,17 +100,30 @@ def rater_lock(queue_id: int, rater_id: int) -> None:
     run("SELECT pg_advisory_xact_lock(%(queue)s, %(rater)s)", queue=queue_id & 0x7FFFFFFF, rater=rater_id & 0x7FFFFFFF)
 
 
-def slot_lease(*, queue: Queue, rater_id: int, until: datetime) -> LeasedSlot | None:
-    """Lease one open slot of an item that the rater has not met. None when there is none."""
+def slot_lease(
+    *, queue: Queue, rater_id: int, now: datetime, until: datetime, seed: int, a_is_left: bool
+) -> Assignment | None:
+    """Lease one open slot of an item that the rater has not met, and note what they are shown. None: none is left."""
     is_depth = queue.order_policy == Queue.OrderPolicy.DEPTH
-    pick = PICK_DEPTH if is_depth else PICK_BREADTH
-    values = {"queue": queue.pk, "rater": rater_id, "until": until, "deepest": MAX_OVERLAP}
-    row = run(LEASE.format(pick=pick), **values)
-    if row is None:
-        return None
-    if is_depth:
-        run(BOOST_STARTED, item=row[1])
-    return LeasedSlot(*row)
+    values = {
+        "queue": queue.pk,
+        "rater": rater_id,
+        "now": now,
+        "until": until,
+        "seed": seed,
+        "a_is_left": a_is_left,
+        "deepest": MAX_OVERLAP,
+    }
+    statement = LEASE.format(pick=PICK_DEPTH if is_depth else PICK_BREADTH)
+    started = next(iter(Assignment.objects.raw(statement, values)), None)
+    if started is not None and is_depth:
+        run(BOOST_STARTED, item=started.item_id)
+    return started
+
+
+def slot_live(*, queue_id: int, rater_id: int) -> Assignment | None:
+    """What the rater holds in a queue, the most recently renewed first."""
+    return next(iter(Assignment.objects.raw(LIVE, {"queue": queue_id, "rater": rater_id})), None)
 
 
 def slot_renew(*, slot_id: int | None, lease_token: UUID, until: datetime) -> bool:
@@ -112,14 +140,9 @@ def slot_retake(*, item_id: int, rater_id: int, lease_token: UUID, until: dateti
     return row[0] if row else None
 
 
-def slot_fill(*, slot_id: int | None, item_id: int, rater_id: int, lease_token: UUID) -> int | None:
-    """Submit: fill the slot held by this lease, else any open slot of the item. None: the answer is surplus."""
-    query = """
-        UPDATE annotator_slot SET state = 2, lease_token = NULL, lease_until = NULL
-        WHERE id = %(slot)s AND lease_token = %(token)s AND state = 1 RETURNING id"""
-    row = run(query, slot=slot_id, token=lease_token) or run(
-        RETAKE, item=item_id, rater=rater_id, token=None, until=None, state=2
-    )
+def slot_fill_free(*, item_id: int, rater_id: int) -> int | None:
+    """A late answer: fill an open slot of the item. None when there is none; the answer is surplus then."""
+    row = run(RETAKE, item=item_id, rater=rater_id, token=None, until=None, state=2)
     return row[0] if row else None
 
 

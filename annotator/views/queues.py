@@ -162,7 +162,14 @@ def queue_review(request: HttpRequest, uid: UUID) -> HttpResponse:
         "is_lead": is_lead,
         "show_names": is_lead and request.GET.get("names") == "1",
         "pseudonyms": selectors.pseudonyms(queue=queue),
-        "verdicts": [("", "any"), ("a", "A better"), ("b", "B better"), ("tie", "tie"), ("both_bad", "both bad"), ("none", "cannot judge")],
+        "verdicts": [
+            ("", "any"),
+            ("a", "A better"),
+            ("b", "B better"),
+            ("tie", "tie"),
+            ("both_bad", "both bad"),
+            ("none", "cannot judge"),
+        ],
     }
     return render(request, "annotator/queue_review.html", context)
 

@@ -93,11 +93,11 @@ class SiteCollector(Collector):
 
 def queue_gauge() -> GaugeMetricFamily:
     """Messages by broker queue; no samples with a broker other than PGMQ, which has exporters of its own."""
-    gauge = GaugeMetricFamily("steelyard_queue_depth", "Messages waiting or running, by queue.", labels=["queue"])
+    gauge = GaugeMetricFamily("steelyard_queue_depth", "Messages that wait for a worker, by queue.", labels=["queue"])
     with connection.cursor() as cursor:
         cursor.execute("SELECT to_regclass('pgmq.meta') IS NOT NULL")
         if cursor.fetchone()[0]:
-            cursor.execute("SELECT queue_name, queue_length FROM pgmq.metrics_all()")
+            cursor.execute("SELECT queue_name, queue_visible_length FROM pgmq.metrics_all()")
             for queue, length in cursor.fetchall():
                 gauge.add_metric([queue], length)
     return gauge

@@ -1,5 +1,6 @@
 """What a database needs before the site starts: `python -m steelyard.prepare`, quick when nothing is missing."""
 
+import io
 import os
 import sys
 
@@ -57,7 +58,7 @@ def load_demo_if_empty() -> bool:
         return False
     if apps.get_model("annotator", "Project").objects.exists():
         return False
-    call_command("demo")
+    call_command("demo", stdout=io.StringIO())  # the logins are said later, by every start
     return True
 
 

@@ -55,11 +55,12 @@ class Child:
         return self.process is not None and self.process.poll() is None
 
     def ending(self) -> str:
-        """How the process ended, with its last words."""
-        code = self.process.returncode if self.process else None
-        how = f"was killed by {signal.Signals(-code).name}" if code is not None and code < 0 else f"ended with {code}"
+        """How the process ended, with its last words when it ended by itself."""
+        code = self.process.returncode if self.process else 0
+        if code < 0:
+            return f"{self.name} was killed by {signal.Signals(-code).name}"
         words = last_line(self.log_path)
-        return f"{self.name} {how}" + (f": {words}" if words else "")
+        return f"{self.name} ended with {code}" + (f": {words}" if words else "")
 
     def plan_restart(self) -> float:
         """Seconds until the next start: 1, 2, 4 ... 30."""

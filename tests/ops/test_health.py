@@ -71,7 +71,8 @@ def test_metrics_show_queues_runs_workers_and_times(client: Client, broker: None
     with connection.cursor() as cursor:
         for queue in QUEUES:
             cursor.execute("SELECT pgmq.create(%s)", [queue])
-        cursor.execute("SELECT pgmq.send('gpu', '{}')")
+        cursor.execute("SELECT pgmq.send('gpu', '{}'), pgmq.send('gpu', '{}', 3600)")  # the second is not due yet
+        cursor.execute("UPDATE pgmq.q_gpu SET vt = now() WHERE vt < now() + interval '1 minute'")
     client.get("/nowhere/")
     text = client.get("/metrics").content.decode()
     assert 'steelyard_queue_depth{queue="gpu"} 1.0' in text

@@ -115,6 +115,7 @@ def _refuse_duplicate(project: Project, sha256: str) -> None:
             f'The very same file is in this project as "{same.name}". To import it once more, '
             "allow duplicates (allow_duplicate=1).",
             dataset=str(same.uid),
+            name=same.name,
             url=f"/datasets/{same.uid}/",
         )
 

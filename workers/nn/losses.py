@@ -33,5 +33,10 @@ def pairwise_loss(margin: Tensor, *, target: Values, weight: Values, offset: Val
     return -scale * (aim * logsigmoid(clear) + (1 - aim) * logsigmoid(-clear))
 
 
+def centring_loss(rewards_a: Tensor, rewards_b: Tensor, *, weight: Values) -> Tensor:
+    """(r_a + r_b)^2 of each pair, times its weight: a loss on margins alone leaves the mean reward free to drift."""
+    return _like(rewards_a, weight) * (rewards_a + rewards_b).float().square()
+
+
 def _like(margin: Tensor, values: Values) -> Tensor:
     return torch.as_tensor(values, dtype=torch.float32, device=margin.device)

@@ -53,11 +53,11 @@ class BradleyTerry:
         )
 
     def loss(self, rewards_a: "Tensor", rewards_b: "Tensor", targets: PairTargets) -> "Tensor":
-        from workers.nn.losses import pairwise_loss
+        from workers.nn.losses import centring_loss, pairwise_loss
 
         found = pairwise_loss(
             rewards_a - rewards_b, target=targets.target, weight=targets.weight, offset=targets.offset
         )
         if self.config.centre_coefficient:
-            found = found + self.config.centre_coefficient * (rewards_a + rewards_b).square()
+            found = found + self.config.centre_coefficient * centring_loss(rewards_a, rewards_b, weight=targets.weight)
         return found

@@ -101,13 +101,13 @@ def pip(log, *arguments):
 
 
 def complaint(log):
-    """pip's own last error."""
+    """pip's own first error; the later ones say less."""
     with open(log, "rb") as source:
         lines = source.read().decode("utf-8", "replace").splitlines()
     if re.search(r"No space left on device|Errno 28", "\n".join(lines[-200:])):
         return f"no space left on the disk that holds {VENV}"
     errors = [line[len("ERROR:") :].strip() for line in lines if line.startswith("ERROR:")]
-    return errors[-1] if errors else (lines or ["it gave no reason"])[-1]
+    return errors[0] if errors else (lines or ["it gave no reason"])[-1]
 
 
 def works(python):

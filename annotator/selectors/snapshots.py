@@ -16,7 +16,8 @@ from workers.data.exporters.record import SnapshotRecord
 from workers.data.schema import Message
 from workers.stats.majority import VERDICTS
 
-BATCH = 250
+FIRST_BATCH, LARGEST_BATCH = 250, 2_000
+BATCH_CHARACTERS = 4_000_000
 
 # In the order of the frozen rows. Texts are joined: they cannot change once a queue used their dataset.
 SNAPSHOT_SQL = """
@@ -52,17 +53,22 @@ def dataset_records(*, dataset: Dataset) -> Iterator[SnapshotRecord]:
 
 
 def records(sql: str, pk: int) -> Iterator[SnapshotRecord]:
-    """Keyset batches. The rows never change, so no transaction and no cursor stays open while a slow client reads."""
-    after = -1
+    """Keyset batches. The rows never change, so no transaction and no cursor stays open while a slow client reads.
+
+    A batch is bounded in rows and in text, whichever is reached first: rows may be a hundred bytes or a megabyte.
+    """
+    after, size = -1, FIRST_BATCH
     while True:
         with connection.cursor() as cursor:
-            cursor.execute(sql, [pk, after, BATCH])
+            cursor.execute(sql, [pk, after, size])
             batch = cursor.fetchall()
         for _, *values in batch:
             yield record_of(values)
-        if len(batch) < BATCH:
+        if len(batch) < size:
             return
         after = batch[-1][0]
+        n_characters = sum(len(prompt) + len(a) + len(b) for _, _, prompt, a, b, *_ in batch)
+        size = max(1, min(LARGEST_BATCH, size * BATCH_CHARACTERS // n_characters))
 
 
 def record_of(values: list[Any]) -> SnapshotRecord:

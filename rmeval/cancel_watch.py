@@ -98,7 +98,7 @@ def end(asked: Asked) -> None:
     finally:
         # Task processes are forked from this one and must not inherit its database connections.
         connection.close()
-        connection.close_pool()
+        connection.close_pool()  # type: ignore[attr-defined]
 
 
 @signals.worker_ready.connect

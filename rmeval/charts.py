@@ -6,6 +6,7 @@ from typing import Any
 #: The light theme's series colours; static/css/rmeval.css maps them to the reader's theme.
 SERIES = ("#275a8c", "#b4551d", "#2c7a63", "#7d4fa3")
 RULE = "#b9bab4"
+HOLLOW = "#fefefe"
 WIDTH, HEIGHT = 460, 200
 
 
@@ -69,6 +70,9 @@ def band_chart(
         "encoding": {"x": x, "y": y},
     }
     layers: list[dict[str, Any]] = [band, line]
+    if len(rows) <= 40:  # a band needs two points; these show the interval of each
+        span = {"mark": {"type": "rule", "color": SERIES[2], "strokeWidth": 1.5}, "encoding": band["encoding"]}
+        layers.insert(1, span)
     if reference is not None:
         rule = {"type": "rule", "color": RULE, "strokeDash": [4, 3]}
         layers.insert(0, {"data": {"values": [{"y": reference}]}, "mark": rule, "encoding": {"y": y}})
@@ -88,7 +92,7 @@ def dot_interval_chart(rows: Sequence[dict[str, Any]], *, x_title: str = "accura
         "type": "nominal",
         "sort": order,
         "title": None,
-        "axis": {"labelLimit": 220, "grid": True, "ticks": False},
+        "axis": {"labelLimit": 220, "grid": False, "ticks": False},
     }
     domain = [min([0.45, *(row["low"] for row in rows)]), max([0.55, *(row["high"] for row in rows)])]
     x = {
@@ -96,7 +100,7 @@ def dot_interval_chart(rows: Sequence[dict[str, Any]], *, x_title: str = "accura
         "type": "quantitative",
         "title": x_title,
         "scale": {"domain": domain, "nice": True, "zero": False},
-        "axis": {"format": ".0%", "grid": False, "tickCount": 7},
+        "axis": {"format": ".0%", "grid": True, "tickCount": 7},
     }
     chance = {
         "data": {"values": [{"value": 0.5}]},
@@ -107,15 +111,16 @@ def dot_interval_chart(rows: Sequence[dict[str, Any]], *, x_title: str = "accura
         "mark": {"type": "rule", "color": SERIES[0], "strokeWidth": 2},
         "encoding": {"y": y, "x": {**x, "field": "low"}, "x2": {"field": "high"}},
     }
+    dot: dict[str, Any] = {"type": "point", "size": 90, "strokeWidth": 2, "stroke": SERIES[0], "opacity": 1}
     marks = [
         {
             "transform": [{"filter": {"field": "is_baseline", "equal": is_baseline}}],
-            "mark": {"type": "point", "size": 90, "strokeWidth": 2, "color": SERIES[0], "filled": not is_baseline},
+            "mark": {**dot, "fill": HOLLOW if is_baseline else SERIES[0]},
             "encoding": {"y": y, "x": x},
         }
         for is_baseline in (False, True)
     ]
-    return {**chart(rows, [chance, span, *marks]), "width": 560, "height": {"step": 30}}
+    return {**chart(rows, [chance, span, *marks]), "width": 640, "height": {"step": 30}}
 
 
 def margin_scatter(points: Sequence[tuple[float, float]], *, x_title: str, y_title: str) -> dict[str, Any]:

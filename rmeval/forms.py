@@ -38,7 +38,7 @@ def family_choices() -> list[dict[str, Any]]:
             "summary": (family.__doc__ or "").strip().split("\n\n")[0],
             "trainable": family.trainable,
         }
-        for name, family in FAMILIES.items()
+        for name, family in sorted(FAMILIES.items(), key=lambda item: not item[1].trainable)
     ]
 
 

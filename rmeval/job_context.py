@@ -91,7 +91,9 @@ class DatabaseJobContext:
             ) from error
 
     def scored_pairs(self, checkpoint_uid: str, source: Mapping[str, str]) -> ScoredPairs:
-        return scored_pairs(self.source(source), self.checkpoint_row(checkpoint_uid))
+        found = self.source(source)
+        self.remember_data(found)
+        return scored_pairs(found, self.checkpoint_row(checkpoint_uid))
 
     def source(self, spec: Mapping[str, str]) -> PairSource:
         try:

@@ -69,8 +69,8 @@ def accuracy_chart(curves: dict[str, Curve]) -> RunChart | None:
 
 def speed_chart(curves: dict[str, Curve]) -> RunChart | None:
     speed = curves.get("pairs_per_s") or curves.get("responses_per_s")
-    if speed is None:
-        return None
+    if speed is None or len(speed.steps) < 2:
+        return None  # a curve of one point says nothing; the result has the figure
     unit = "pairs/s" if "pairs_per_s" in curves else "responses/s"
     points = list(zip(speed.steps, speed.values, strict=True))
     svg = chart_svg(line_chart(points, y_title=unit, zero=True), label=f"Speed, now {speed.values[-1]:.0f} {unit}")

@@ -15,7 +15,7 @@ from rmeval.sources import CHUNK, PairSource, with_rewards
 from workers.stats.paired import mcnemar_exact
 
 SCATTER_POINTS = 1500
-PAGE = 20
+PAGE = 10
 
 #: Cells of the agreement matrix and the groups made of them; a zero margin is wrong.
 A_RIGHT, B_RIGHT = Q(a_margin__gt=0), Q(b_margin__gt=0)

@@ -65,7 +65,10 @@ def run_log(*, run: Run, limit: int = 200) -> list[RunEvent]:
 
 
 def run_eta_s(*, run: Run, now: datetime) -> float | None:
-    """Seconds to the end, from the speed so far; None where there is nothing to go by."""
+    """Seconds to the end: as the job said last, else from the speed so far; None where there is nothing to go by."""
+    said = RunEvent.objects.filter(run=run, kind=RunEvent.Kind.METRIC, attempt=run.attempt).order_by("-pk").first()
+    if run.state == Run.State.RUNNING and said is not None and "eta_s" in said.data:
+        return max(0.0, float(said.data["eta_s"]) - (now - said.created_at).total_seconds())
     started = (
         RunEvent.objects.filter(run=run, kind=RunEvent.Kind.STATE, attempt=run.attempt).order_by("pk").first()
         if run.state == Run.State.RUNNING

@@ -81,12 +81,19 @@ def lineage_context(reward_model: RewardModel) -> dict[str, Any]:
     }
 
 
+def config_in_order(family: Any, config: dict[str, Any]) -> list[tuple[str, Any]]:
+    """As the family lists its settings; the database does not keep their order."""
+    names = list(family.Config.model_fields) if family is not None else sorted(config)
+    return [(name, config[name]) for name in names if name in config]
+
+
 def page_context(request: HttpRequest, reward_model: RewardModel, **forms: Any) -> dict[str, Any]:
     """Everything of the page; a form that was refused takes the place of its fresh one."""
     context = lineage_context(reward_model)
     family = FAMILIES.get(reward_model.family) if reward_model.family in FAMILIES else None
     may_act = role_in(request.user, reward_model.project) in RESEARCHERS
-    context |= {"project": reward_model.project, "family": family, "may_act": may_act}
+    config = config_in_order(family, reward_model.config)
+    context |= {"project": reward_model.project, "family": family, "may_act": may_act, "config": config}
     if may_act:
         checkpoints = [row.checkpoint for row in context["lineage"]]
         if family is not None and family.trainable:

@@ -55,7 +55,6 @@ def run_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
     context = {"run": run, "may_act": role_in(request.user, run.project) in RESEARCHERS}
     if part != "charts":
         context |= {
-            "log": run_log(run=run)[::-1],
             "eta_s": run_eta_s(run=run, now=now),
             "result": result_table(run.result or {}),
             "is_waiting_long": run.state == Run.State.QUEUED and (now - run.created_at).total_seconds() > 15,
@@ -63,7 +62,7 @@ def run_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
             **run_relatives(run=run),
         }
     if part in {"", "charts"}:
-        context["charts"] = run_charts(run)
+        context |= {"charts": run_charts(run), "log": run_log(run=run)[::-1]}
     template = f"rmeval/run_detail.html#{part}" if part in {"progress", "charts"} else "rmeval/run_detail.html"
     return render(request, template, context)
 

@@ -33,12 +33,8 @@ class Web:
 
     def __init__(self, port: int, url: str, **environment: str) -> None:
         self.port = port
-        self.environment = {
-            **os.environ,
-            "STEELYARD_DATABASE_URL": url,
-            "STEELYARD_LOG_LEVEL": "WARNING",
-            **environment,
-        }
+        own = {"STEELYARD_DATABASE_URL": url, "STEELYARD_LOG_LEVEL": "WARNING"}
+        self.environment = {**os.environ, **own, **environment}
         self.process: subprocess.Popen[bytes] | None = None
 
     @property

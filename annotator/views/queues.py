@@ -32,6 +32,14 @@ from annotator.validation import invalid
 
 ITEMS_PAGE = 50
 REVIEW_PAGE = 10
+VERDICTS = (
+    ("", "any"),
+    ("a", "A better"),
+    ("b", "B better"),
+    ("tie", "tie"),
+    ("both_bad", "both bad"),
+    ("none", "cannot judge"),
+)
 
 
 @login_required
@@ -136,7 +144,7 @@ def queue_review(request: HttpRequest, uid: UUID) -> HttpResponse:
     user = user_of(request)
     queue = access_queue(user, uid, READERS)
     verdict = request.GET.get("verdict", "")
-    if verdict not in {"", "a", "b", "tie", "both_bad", "none"}:
+    if verdict not in dict(VERDICTS):
         raise invalid("/verdict", "invalid_choice", "Verdicts are a, b, tie, both_bad and none.")
     disagreement = request.GET.get("disagreement") == "1"
     items = selectors.review_items(
@@ -162,14 +170,7 @@ def queue_review(request: HttpRequest, uid: UUID) -> HttpResponse:
         "is_lead": is_lead,
         "show_names": is_lead and request.GET.get("names") == "1",
         "pseudonyms": selectors.pseudonyms(queue=queue),
-        "verdicts": [
-            ("", "any"),
-            ("a", "A better"),
-            ("b", "B better"),
-            ("tie", "tie"),
-            ("both_bad", "both bad"),
-            ("none", "cannot judge"),
-        ],
+        "verdicts": VERDICTS,
     }
     return render(request, "annotator/queue_review.html", context)
 

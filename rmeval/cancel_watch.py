@@ -25,6 +25,7 @@ from annotator.live import listen_dsn
 logger = logging.getLogger(__name__)
 LOOK_EVERY_S = 0.25
 GRACE_S = 0.9
+LAST_WORDS_S = 0.1
 RECONNECT_AFTER_S = 1.0
 
 
@@ -87,12 +88,16 @@ def end(asked: Asked) -> None:
     """First the state, then the process: were it killed first, the run would look lost for a moment."""
     from rmeval.models import Run
     from rmeval.services.runs import run_finish
+    from rmeval.supervisor import busy_mark
 
     try:
         run = Run.objects.select_related("project").get(pk=asked.run_id)
         if run_finish(run=run, attempt=asked.attempt, state=Run.State.CANCELLED, now=timezone.now()):
-            logger.warning("run %s did not stop by itself, ending its process %s", run.uid, asked.pid)
-            os.kill(asked.pid, signal.SIGKILL)
+            time.sleep(LAST_WORDS_S)
+            # A job that stopped just now has left an idle task process, whose death Celery would not notice.
+            if busy_mark(run).exists():
+                logger.warning("run %s did not stop by itself, ending its process %s", run.uid, asked.pid)
+                os.kill(asked.pid, signal.SIGKILL)
     except ProcessLookupError:
         logger.info("the process %s of a cancelled run was gone already", asked.pid)
     finally:

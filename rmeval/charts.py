@@ -112,7 +112,7 @@ def dot_interval_chart(rows: Sequence[dict[str, Any]], *, x_title: str = "accura
         "encoding": {"y": y, "x": {**x, "field": "low"}, "x2": {"field": "high"}},
     }
     dot: dict[str, Any] = {"type": "point", "size": 90, "strokeWidth": 2, "stroke": SERIES[0], "opacity": 1}
-    marks = [
+    marks: list[dict[str, Any]] = [
         {
             "transform": [{"filter": {"field": "is_baseline", "equal": is_baseline}}],
             "mark": {**dot, "fill": HOLLOW if is_baseline else SERIES[0]},

@@ -5,10 +5,13 @@ rmeval/cancel_watch.py ends its process.
 """
 
 import logging
+import os
 import threading
 import time
+from pathlib import Path
 from types import TracebackType
 
+from django.conf import settings
 from django.db import DatabaseError, connection
 from django.utils import timezone
 
@@ -20,6 +23,11 @@ logger = logging.getLogger(__name__)
 LOOK_EVERY_S = 0.25
 WRITE_EVERY_S = 0.5  # pages are poked at most twice a second
 BEAT_EVERY_S = 2.0
+
+
+def busy_mark(run: Run) -> Path:
+    """A file that is there while a process of this machine works on the run."""
+    return Path(settings.VAR_DIR) / "runs" / str(run.uid) / "busy"
 
 
 class RunSupervisor:
@@ -34,6 +42,8 @@ class RunSupervisor:
         self._last_beat = self._last_write = 0.0
 
     def __enter__(self) -> "RunSupervisor":
+        busy_mark(self.run).parent.mkdir(parents=True, exist_ok=True)
+        busy_mark(self.run).write_text(str(os.getpid()))
         self._thread.start()
         return self
 
@@ -42,6 +52,7 @@ class RunSupervisor:
     ) -> None:
         self._done.set()
         self._thread.join()
+        busy_mark(self.run).unlink(missing_ok=True)
         self.flush()
 
     def flush(self) -> None:

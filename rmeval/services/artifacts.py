@@ -90,7 +90,7 @@ def artifact_store(*, run: Run, path: Path, kind: str, name: str, meta: dict[str
                 path=place,
                 sha256=stored.sha256,
                 step=meta.get("step"),
-                metrics=meta.get("metrics", {}),
+                metrics={name: value for name, value in meta.items() if name != "step"},
             )
             artifact.meta = {**meta, "checkpoint": str(checkpoint.uid)}
             answer = checkpoint.uid

@@ -21,6 +21,7 @@ from rmeval.models import Run, RunEvent
 from rmeval.report import RunReport
 from rmeval.selectors.runs import run_curves, run_log
 from rmeval.services.runs import run_cancel, run_start
+from rmeval.supervisor import busy_mark
 from tests.rmeval.conftest import submit
 from workers.tasks import run_job
 
@@ -118,6 +119,8 @@ def test_a_process_that_does_not_stop_is_ended(project: Project, monkeypatch: py
         watch.look(own)
         assert child.poll() is None  # the job is given time to stop by itself
         watch.first_seen = {asked: since - GRACE_S for asked, since in watch.first_seen.items()}
+        busy_mark(run).parent.mkdir(parents=True)
+        busy_mark(run).touch()
         watch.look(own)
     assert child.wait(5) == -signal.SIGKILL
     run.refresh_from_db()

@@ -11,6 +11,7 @@ from django.urls import URLPattern, path
 from django.utils import timezone
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework import serializers
 from rest_framework.parsers import BaseParser, MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -18,6 +19,7 @@ from rest_framework.views import APIView
 
 from annotator.access import READERS, RESEARCHERS, access_dataset, access_example, access_project
 from annotator.api.dataset_schemas import IMPORT_EXAMPLES, DatasetOutput, ExampleOutput, Imported, ProblemRow
+from annotator.api.queues import unknown_fields_check
 from annotator.errors import DomainError, InvalidInput
 from annotator.models import Dataset
 from annotator.pagination import PkCursorPagination
@@ -29,7 +31,7 @@ from annotator.selectors.datasets import (
     examples_matching,
     with_responses,
 )
-from annotator.services.datasets import ImportRequest, dataset_delete
+from annotator.services.datasets import ImportRequest, dataset_delete, dataset_rename
 from annotator.services.uploads import dataset_import_file
 from annotator.tasks import enqueue_index, import_limits
 from annotator.validation import invalid
@@ -119,9 +121,22 @@ class ProjectDatasets(APIView):
 class DatasetDetail(APIView):
     """One dataset."""
 
+    class Input(serializers.Serializer[Any]):
+        name = serializers.CharField(max_length=200, required=False)
+        licence = serializers.CharField(max_length=200, required=False, allow_blank=True)
+
     @extend_schema(operation_id="dataset_detail", tags=["datasets"], responses=DatasetOutput)
     def get(self, request: Request, uid: UUID) -> Response:
         return Response(DatasetOutput(access_dataset(user_of(request), uid)).data)
+
+    @extend_schema(operation_id="dataset_change", tags=["datasets"], request=Input, responses=DatasetOutput)
+    def patch(self, request: Request, uid: UUID) -> Response:
+        dataset = access_dataset(user_of(request), uid, RESEARCHERS)
+        unknown_fields_check(request.data, self.Input)
+        given = self.Input(data=request.data)
+        given.is_valid(raise_exception=True)
+        dataset_rename(dataset=dataset, **{"name": dataset.name, "licence": dataset.licence, **given.validated_data})
+        return Response(DatasetOutput(dataset).data)
 
     @extend_schema(operation_id="dataset_delete", tags=["datasets"], responses={204: None})
     def delete(self, request: Request, uid: UUID) -> Response:

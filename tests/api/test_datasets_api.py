@@ -282,3 +282,18 @@ def test_delete_is_soft_and_refused_while_in_use(api: Api) -> None:
     assert api.get(f"datasets/{free.uid}/").status_code == 404
     free.refresh_from_db()
     assert free.deleted_at is not None
+
+
+def test_a_name_and_a_licence_can_be_changed_and_nothing_else(api: Api) -> None:
+    dataset = DatasetFactory(project=api.project, licence="MIT")
+    url = f"/api/v1/datasets/{dataset.uid}/"
+
+    def change(**values: Any) -> Any:
+        return api.client.patch(url, json.dumps(values), content_type="application/json")
+
+    assert change(name="Ducks").json()["licence"] == "MIT"
+    assert change(licence="").json()["name"] == "Ducks"
+    for wrong in ({"name": " "}, {"name": "x" * 201}, {"n_examples": 7}, {"name": "a\0"}):
+        assert change(**wrong).status_code == 422, wrong
+    dataset.refresh_from_db()
+    assert (dataset.name, dataset.licence, dataset.n_examples) == ("Ducks", "", 0)

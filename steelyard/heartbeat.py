@@ -20,12 +20,13 @@ from django.db import connection
 from django.utils import timezone
 
 from steelyard.broker import conninfo, drained_ago_s
+from steelyard.env import env_int
 from steelyard.processes import is_alive
 
 logger = logging.getLogger(__name__)
-EVERY_S = 5.0
+EVERY_S = env_int("STEELYARD_WORKER_BEAT_S", 5)
 DEAF_AFTER_S = 120.0
-STUCK_AFTER_S = 15.0
+STUCK_AFTER_S = 3 * EVERY_S
 EXIT_USELESS = 75
 QUIT_WITHIN_S = 4.0
 
@@ -33,9 +34,9 @@ QUIT_WITHIN_S = 4.0
 class Heartbeat(threading.Thread):
     """A daemon thread of the worker's main process, on connections of its own."""
 
-    def __init__(self, *, name: str, queues: list[str], is_pgmq: bool) -> None:
+    def __init__(self, *, name: str, queues: list[str], is_pgmq: bool, n_processes: int = 1) -> None:
         super().__init__(name="steelyard-heartbeat", daemon=True)
-        self.worker, self.queues, self.is_pgmq = name, queues, is_pgmq
+        self.worker, self.queues, self.is_pgmq, self.n_processes = name, queues, is_pgmq, n_processes
         self.table = apps.get_model("rmeval", "WorkerHeartbeat")._meta.db_table
         self.stopped = threading.Event()
         self.waiting_since: dict[str, float] = {}
@@ -76,10 +77,13 @@ class Heartbeat(threading.Thread):
         so it is after an idle task process was killed, which then still holds the lock of the pipe to all of them."""
         if self.is_pgmq and drained_ago_s() > DEAF_AFTER_S:
             return f"no look into the queues for {drained_ago_s():.0f} s"
-        waiting = {request.id for request in set(state.reserved_requests) - set(state.active_requests)}
+        active = set(state.active_requests)
+        # After a reconnect a worker takes one message more than it has room for; while it works, waiting is no fault.
+        is_busy = len(active) >= self.n_processes
+        waiting = set() if is_busy else {request.id for request in set(state.reserved_requests) - active}
         self.waiting_since = {task_id: self.waiting_since.get(task_id, now) for task_id in waiting}
         if any(now - since > STUCK_AFTER_S for since in self.waiting_since.values()):
-            return f"a task has waited {STUCK_AFTER_S:.0f} s for a free task process"
+            return f"a task has waited {STUCK_AFTER_S} s for a free task process"
         return ""
 
     def leave(self) -> None:
@@ -103,7 +107,8 @@ class Presence(bootsteps.StartStopStep):
         if self.heartbeat is None:
             queues = sorted(queue.name for queue in parent.task_consumer.queues)
             is_pgmq = parent.app.conf.broker_url.startswith("pgmq")
-            self.heartbeat = Heartbeat(name=parent.hostname, queues=queues, is_pgmq=is_pgmq)
+            n_processes = parent.pool.num_processes
+            self.heartbeat = Heartbeat(name=parent.hostname, queues=queues, is_pgmq=is_pgmq, n_processes=n_processes)
             self.heartbeat.start()
             signal.signal(signal.SIGQUIT, self.quit)
 

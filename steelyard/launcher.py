@@ -30,6 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 MIN_FREE_BYTES = 300_000_000
 HEALTHY_WITHIN_S = 90.0
 LOOK_EVERY_S = 0.2
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class LaunchError(Exception):
@@ -150,6 +151,11 @@ class Launcher:
         say(f"ready after {time.monotonic() - self.began:.1f} s: {self.url}")
         for line in self.logins:
             say(line)
+        if self.logins and self.host not in LOOPBACK:
+            say(
+                "this address is open to the network and the demo's password is no secret; "
+                "STEELYARD_DEMO_PASSWORD sets another"
+            )
         celery = [*python, "celery", "-A", "steelyard.celery", "worker", "--concurrency", "1"]
         quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
         self.start("worker-default", [*celery, *quiet, "-n", "default@%h", "-Q", "default"], stop=signal.SIGQUIT)

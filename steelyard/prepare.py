@@ -67,8 +67,9 @@ def say_demo_logins() -> None:
     from django.conf import settings
 
     from annotator.selectors.projects import demo_usernames
+    from annotator.services.demo import PEOPLE
 
-    names = demo_usernames() if settings.DEMO_LOGINS else []
+    names = demo_usernames(among=PEOPLE) if settings.DEMO_LOGINS else []
     if names:
         sys.stdout.write(f"{LOGINS}{', '.join(names)} (password: {settings.DEMO_PASSWORD})\n")
 

@@ -1,5 +1,6 @@
 """A real Celery worker on a real broker: PGMQ in the test database, and Redis where the machine has it."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -12,6 +13,7 @@ from typing import Any
 from uuid import uuid4
 
 import psutil
+import psycopg
 import pytest
 from django.db import connection
 
@@ -23,6 +25,8 @@ from tests.factories import ProjectFactory
 from tests.ops.site import free_port, wait_for
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(90)]
+
+STUCK_AFTER_TEST_S = 3
 
 
 @pytest.fixture
@@ -54,6 +58,7 @@ class Worker:
             "STEELYARD_DATABASE_URL": f"postgresql://{values['USER']}@/{values['NAME']}?host={values['HOST']}",
             "STEELYARD_BROKER_URL": broker_url,
             "STEELYARD_HOME": str(tmp_path),
+            "STEELYARD_WORKER_BEAT_S": "1",
             "DJANGO_SETTINGS_MODULE": "steelyard.settings",
         }
         self.log_path = tmp_path / "worker.log"
@@ -71,6 +76,10 @@ class Worker:
     def send(self, uid: object) -> None:
         code = f"import django; django.setup(); from workers.tasks import run_job; run_job.apply_async(args=['{uid}'])"
         subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=self.environment, check=True)
+
+    @property
+    def n_taken(self) -> int:
+        return self.log_path.read_text().count(" received")
 
     @property
     def n_done(self) -> int:
@@ -139,4 +148,40 @@ def test_worker_whose_idle_task_process_was_killed_ends_to_be_started_anew(pgmq:
     worker.send(uuid4())
     wait_for("the worker ends", lambda: worker.process.poll() is not None, 40)
     assert worker.process.returncode == EXIT_USELESS
-    assert "waited 15 s for a free task process" in worker.log_path.read_text()
+    assert "waited 3 s for a free task process" in worker.log_path.read_text()
+
+
+@contextlib.contextmanager
+def locked_out(url: str) -> Iterator[None]:
+    """As if the server were restarting: the database takes no new connections and the broker's are cut."""
+    name = connection.settings_dict["NAME"]
+    with psycopg.connect(url.replace(f"/{name}?", "/postgres?"), autocommit=True) as server:
+        server.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        server.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = %s AND (application_name = 'steelyard-broker' OR query LIKE 'LISTEN%%')",
+            [name],
+        )
+        try:
+            yield
+        finally:
+            server.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+
+
+def test_busy_worker_that_reconnected_is_left_alone(pgmq: str, start: Any) -> None:
+    """It holds one message more than it has processes for until the job ends; that is not being stuck."""
+    worker = start(pgmq)
+    run = Run.objects.create(project=ProjectFactory(), kind="evaluate", spec={}, state=Run.State.CANCELLED)
+    url = worker.environment["STEELYARD_DATABASE_URL"]
+    with psycopg.connect(url) as blocker:
+        # The job waits for this lock: a long task that needs no time of the processor.
+        blocker.execute("LOCK TABLE rmeval_run IN ACCESS EXCLUSIVE MODE")
+        worker.send(run.uid)
+        wait_for("the job is taken", lambda: worker.n_taken == 1, 15)
+        with locked_out(url):
+            wait_for("the broker is lost", lambda: "Cannot connect" in worker.log_path.read_text(), 20)
+        worker.send(uuid4())
+        wait_for("one message more is taken", lambda: worker.n_taken == 2, 20)
+        time.sleep(2 * STUCK_AFTER_TEST_S)
+        assert worker.process.poll() is None
+    wait_for("both are done", lambda: worker.n_done == 2, 15)

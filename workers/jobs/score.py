@@ -1,21 +1,26 @@
 """Give every response of a source its reward."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from workers.context import CheckpointRef, JobContext
-from workers.environment import describe_environment, keep_freed_memory, peak_rss_mib
+from workers.environment import available_cpus, describe_environment, keep_freed_memory, peak_rss_mib
 from workers.families import FAMILIES
 from workers.families.base import Scorer
 from workers.jobs import JOBS
 from workers.jobs.base import Source
+from workers.parallel import parallel_scorer
 from workers.specs import SpecModel, parse_spec
 
 BLOCK = 2048
 """Responses in memory at once, and between two saves."""
+PARALLEL_FROM = 4000
+"""Responses from which on more processes pay: each takes some five seconds to start."""
 
 
 @JOBS.add("score")
@@ -30,12 +35,15 @@ class Score:
 
         checkpoint: str = Field(description="uid of a checkpoint.")
         source: Source = Field(description="Where the responses come from.")
+        processes: int | None = Field(
+            default=None, ge=1, le=256, description="Processes to score with; empty: one a core for large inputs."
+        )
 
     def run(self, ctx: JobContext, spec: Spec) -> dict[str, Any]:
-        return score_missing(ctx, spec.checkpoint, spec.source)
+        return score_missing(ctx, spec.checkpoint, spec.source, processes=spec.processes)
 
 
-def score_missing(ctx: JobContext, checkpoint: str, source: Source) -> dict[str, Any]:
+def score_missing(ctx: JobContext, checkpoint: str, source: Source, *, processes: int | None = None) -> dict[str, Any]:
     """Score what `checkpoint` has not scored yet, block by block; each block is saved before the next is read."""
     keep_freed_memory()
     reference, query = ctx.load_checkpoint(checkpoint), source.query()
@@ -44,7 +52,8 @@ def score_missing(ctx: JobContext, checkpoint: str, source: Source) -> dict[str,
     started = time.monotonic()
     if total:
         ctx.progress(0, total, f"Opening the reward model for {total} responses")
-        _score_blocks(ctx, _open(reference), checkpoint, query=query, total=total, told=told)
+        with open_scorer(reference, processes or usual_processes(reference, total)) as scorer:
+            _score_blocks(ctx, scorer, checkpoint, query=query, total=total, told=told)
     elapsed = time.monotonic() - started
     for line in _notes(told):
         ctx.log(line, "warning")
@@ -57,10 +66,24 @@ def score_missing(ctx: JobContext, checkpoint: str, source: Source) -> dict[str,
     }
 
 
-def _open(reference: CheckpointRef) -> Scorer:
+def usual_processes(reference: CheckpointRef, n_items: int) -> int:
+    """One a core where texts are read by a CPU and starting more processes pays; else one."""
     family: Any = FAMILIES.get(reference.family)
-    scorer: Scorer = family.open(parse_spec(family.Config, reference.config), reference.path)
-    return scorer
+    if "tokens" not in family.capabilities or n_items < PARALLEL_FROM:
+        return 1
+    import torch
+
+    return 1 if torch.cuda.is_available() else available_cpus()
+
+
+@contextmanager
+def open_scorer(reference: CheckpointRef, processes: int) -> Iterator[Scorer]:
+    if processes > 1:
+        with parallel_scorer(reference, processes) as scorer:
+            yield scorer
+        return
+    family: Any = FAMILIES.get(reference.family)
+    yield family.open(parse_spec(family.Config, reference.config), reference.path)
 
 
 def _score_blocks(

@@ -1,0 +1,53 @@
+"""The child of workers.parallel: reads lists of items as JSON lines, writes rewards as JSON lines.
+
+python -m workers.scoring_process '{"family": "scalar_head", "config": {}, "path": "/a/checkpoint"}'
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from workers.environment import keep_freed_memory
+from workers.errors import JobError
+from workers.families import FAMILIES
+from workers.families.base import Scorer
+from workers.specs import parse_spec
+
+
+def main(about: dict[str, Any], requests: BinaryIO, answers: BinaryIO) -> None:
+    def answer(**told: Any) -> None:
+        answers.write(json.dumps(told).encode() + b"\n")
+        answers.flush()
+
+    try:
+        scorer = _open(about)
+        for line in requests:
+            scores = scorer.score(json.loads(line), on_batch=lambda n: answer(done=n) if n else None)
+            answer(
+                values=scores.values.tolist(),
+                n_tokens=scores.n_tokens.tolist(),
+                n_truncated=scores.n_truncated,
+                n_response_cut=scores.n_response_cut,
+            )
+    except JobError as error:
+        answer(error=error.message, hint=error.hint)
+
+
+def _open(about: dict[str, Any]) -> Scorer:
+    keep_freed_memory()
+    family: Any = FAMILIES.get(about["family"])
+    scorer: Scorer = family.open(parse_spec(family.Config, about["config"]), Path(about["path"]), threads=1)
+    return scorer
+
+
+def _own_stdout() -> BinaryIO:
+    """Standard output for answers alone: what a library prints goes to standard error."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    return answers
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]), sys.stdin.buffer, _own_stdout())

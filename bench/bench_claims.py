@@ -117,10 +117,11 @@ def count_wrong(queue_id: int) -> tuple[int, int]:
 
 
 def describe(load: Load) -> str:
+    p50, p95, submit = (1000 * load.p(*which) for which in ((0.5,), (0.95,), (0.95, "submits_s")))
+    cpu = 1000 * load.web_cpu_s / len(load.submits_s)
     return (
-        f"{load.pairs_per_s:6.1f} pairs/s   claim p50 {1000 * load.p(0.5):5.1f} ms, p95 {1000 * load.p(0.95):5.1f} ms   "
-        f"submit p95 {1000 * load.p(0.95, 'submits_s'):5.1f} ms   web {1000 * load.web_cpu_s / len(load.submits_s):4.2f} ms "
-        f"CPU a pair   errors {len(load.errors)} {load.errors[:1]}"
+        f"{load.pairs_per_s:6.1f} pairs/s   claim p50 {p50:5.1f} ms, p95 {p95:5.1f} ms   submit p95 {submit:5.1f} ms   "
+        f"web {cpu:4.2f} ms CPU a pair   errors {len(load.errors)} {load.errors[:1]}"
     )
 
 
@@ -138,9 +139,8 @@ def main() -> None:
         tokens = make_raters(RATERS)
         for n_items in sizes:
             queue, build_s = make_queue(make_dataset(n_items), options.overlap)
-            print(
-                f"\n{n_items:,} items x {options.overlap}: built in {build_s:.1f} s ({n_items / build_s:,.0f} items/s)"
-            )
+            speed = f"{n_items / build_s:,.0f} items/s"
+            print(f"\n{n_items:,} items x {options.overlap}: built in {build_s:.1f} s ({speed})", flush=True)
             uid = str(queue.uid)
             asyncio.run(run_load(here, tokens, uid, 3))
             # Twice each and the better one: the machine is shared.

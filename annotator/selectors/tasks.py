@@ -133,7 +133,7 @@ def labelling_queues(user: User) -> QuerySet[Queue, Any]:
     counts = QueueRater.objects.filter(queue=OuterRef("pk")).order_by().values("queue")
     mine = QueueRater.objects.filter(queue=OuterRef("pk"), rater__user=user)
     leased = Slot.objects.filter(queue=OuterRef("pk"), state=Slot.State.LEASED)
-    number = IntegerField()
+    number: IntegerField[int, int] = IntegerField()
     n_mine = mine.annotate(n=F("n_submitted") + F("n_surplus")).values("n")
     n_met = mine.annotate(n=F("n_submitted") + F("n_surplus") + F("n_skipped")).values("n")
     n_leased = leased.order_by().values("queue").annotate(n=Count("*")).values("n")

@@ -76,7 +76,7 @@ def leases_adapt() -> int:
     """Lengthen the lease of queues whose answers take long. Returns how many changed."""
     with connection.cursor() as cursor:
         cursor.execute(ADAPT)
-        return cursor.rowcount
+        return int(cursor.rowcount)
 
 
 def queues_unbuilt(*, now: datetime, stale: timedelta) -> list[Queue]:

@@ -67,8 +67,10 @@ class PairwiseQuestion(Question):
         strengths: tuple[tuple[int | None, str], ...] = STRENGTHS if self.has_strength else ((None, "better"),)
         left = [{"choice": "left", "strength": s, "label": f"Left is {words}"} for s, words in strengths]
         right = [{"choice": "right", "strength": s, "label": f"Right is {words}"} for s, words in reversed(strengths)]
-        tie = [{"choice": "tie", "strength": None, "label": "Equally good"}] if self.allow_tie else []
-        points = [*left, *tie, *right]
+        tie: list[dict[str, Any]] = (
+            [{"choice": "tie", "strength": None, "label": "Equally good"}] if self.allow_tie else []
+        )
+        points: list[dict[str, Any]] = [*left, *tie, *right]
         return [{**point, "key": str(number)} for number, point in enumerate(points, start=1)]
 
 

@@ -371,7 +371,8 @@ def test_pure_cores(open_page: Open) -> None:
             outcomes: [201, 409, 403, 500, 0, 429].map(outbox.outcome),
             waits: [0, 3, 20].map((n) => outbox.delayMs(n, () => 0.5)),
             lease: [timer.leaseText(500000, 0), timer.leaseText(105000, 0), timer.leaseText(5, 10)],
-            top: panes.syncedTop({ scrollTop: 50, scrollHeight: 200, clientHeight: 100 }, { scrollHeight: 500, clientHeight: 100 }),
+            top: panes.syncedTop({ scrollTop: 50, scrollHeight: 200, clientHeight: 100 },
+                                 { scrollHeight: 500, clientHeight: 100 }),
           };
         }"""
     )

@@ -65,12 +65,14 @@ def load_demo_if_empty() -> bool:
 def say_demo_logins() -> None:
     """The launcher keeps this line until the site answers."""
     from django.conf import settings
+    from django.contrib.auth import get_user_model
 
-    from annotator.selectors.projects import demo_usernames
     from annotator.services.demo import PEOPLE
 
-    names = demo_usernames(among=PEOPLE) if settings.DEMO_LOGINS else []
-    if names:
+    if not settings.DEMO_LOGINS:
+        return
+    known = set(get_user_model().objects.filter(username__in=PEOPLE, is_active=True).values_list("username", flat=True))
+    if names := [name for name in PEOPLE if name in known]:
         sys.stdout.write(f"{LOGINS}{', '.join(names)} (password: {settings.DEMO_PASSWORD})\n")
 
 

@@ -16,6 +16,7 @@ import pytest
 from django.conf import settings
 from django.db import connection
 from django.utils import timezone
+from kombu import pools
 
 from annotator.models import Dataset, Project
 from rmeval.models import Checkpoint, Evaluation, Run, RunEvent
@@ -93,8 +94,8 @@ def start(tmp_path: Path, settings: Any) -> Iterator[Callable[[], Worker]]:
     for worker in workers:
         if worker.process.poll() is None:
             worker.kill()
-    app.pool.force_close_all()  # this process's own connections to the broker, or the test database cannot be dropped
-    app.amqp.producer_pool.force_close_all()
+    pools.reset()  # this process's own connections to the broker, or the test database cannot be dropped
+    app._after_fork()
     with connection.cursor() as cursor:
         cursor.execute(f"DROP SCHEMA {SCHEMA} CASCADE")
 

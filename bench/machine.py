@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import psutil
+
 
 @dataclass
 class Share:
@@ -46,5 +48,7 @@ def _busy_s() -> float:
 
 
 def _own_s() -> float:
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(u.ru_utime + u.ru_stime for u in used)
+    """This process, its living children, and those that have ended."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    living = [p.cpu_times() for p in (me := psutil.Process()).children(recursive=True)] + [me.cpu_times()]
+    return ended.ru_utime + ended.ru_stime + sum(t.user + t.system for t in living)

@@ -37,7 +37,7 @@ class Site:
 
 
 @contextmanager
-def site(port: int) -> Iterator[Site]:
+def site(port: int, **environment: str) -> Iterator[Site]:
     """Run database and web process. Django of this process uses the same database."""
     with tempfile.TemporaryDirectory(prefix="steelyard-bench-", dir="/tmp") as folder:
         cluster = Cluster(Path(folder))
@@ -47,6 +47,7 @@ def site(port: int) -> Iterator[Site]:
             "STEELYARD_HOME": folder,
             "DJANGO_SETTINGS_MODULE": "steelyard.settings",
             "STEELYARD_LOG_LEVEL": "WARNING",
+            **environment,
         }
         import django
 
@@ -54,6 +55,7 @@ def site(port: int) -> Iterator[Site]:
         from django.core.management import call_command
 
         call_command("migrate", verbosity=0)
+        call_command("collectstatic", interactive=False, verbosity=0)
         web = subprocess.Popen([sys.executable, "-m", "steelyard.web", "--port", str(port)], cwd=ROOT)
         try:
             wait_for(f"http://127.0.0.1:{port}/login/")

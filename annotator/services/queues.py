@@ -64,6 +64,7 @@ def queue_create(
         pair_policy=Queue.PairPolicy.LISTED if pairs is not None else pair_policy,
         max_pairs=max_pairs,
         seed=rng.getrandbits(31) if seed is None else seed,
+        enqueued_at=now,
     )
     FormVersion.objects.create(queue=queue, number=1, questions=questions_dump(questions), created_by=created_by)
     GuidelinesVersion.objects.create(queue=queue, number=1, markdown=guidelines, created_by=created_by)

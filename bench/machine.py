@@ -50,5 +50,6 @@ def _busy_s() -> float:
 def _own_s() -> float:
     """This process, its living children, and those that have ended."""
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-    living = [p.cpu_times() for p in (me := psutil.Process()).children(recursive=True)] + [me.cpu_times()]
+    me = psutil.Process()
+    living = [p.cpu_times() for p in (me, *me.children(recursive=True))]
     return ended.ru_utime + ended.ru_stime + sum(t.user + t.system for t in living)

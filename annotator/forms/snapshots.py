@@ -16,6 +16,7 @@ class SnapshotForm(forms.Form):
     aggregation = forms.ChoiceField(
         choices=[(name, f"{name.capitalize()}: {AGGREGATION_MEANINGS[name]}") for name in AGGREGATIONS],
         initial="majority",
+        widget=forms.RadioSelect,
     )
     min_judgements = forms.IntegerField(
         label="At least so many judgements an item", min_value=1, max_value=50, initial=1

@@ -1,5 +1,6 @@
 """What the home page and the project page show."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from django.db.models import Count, OuterRef, Q, QuerySet, Subquery, Sum
@@ -104,7 +105,8 @@ def project_invitations(*, project: Project, limit: int = 100) -> QuerySet[Invit
     return project.invitations.select_related("invited_by", "accepted_by").order_by("-pk")[:limit]
 
 
-def demo_usernames() -> list[str]:
-    """Logins of the demo project, lead first; empty where there is no demo."""
-    members = Membership.objects.filter(project__is_demo=True, project__archived_at=None, user__is_active=True)
-    return list(members.order_by("project_id", "-role", "user__username").values_list("user__username", flat=True)[:12])
+def demo_usernames(*, among: Iterable[str]) -> list[str]:
+    """Which of the demo's own people are there; nobody who joined the demo project is named."""
+    demo = Membership.objects.filter(project__is_demo=True, project__archived_at=None, user__is_active=True)
+    found = set(demo.filter(user__username__in=list(among)).values_list("user__username", flat=True))
+    return [name for name in among if name in found]

@@ -23,6 +23,7 @@ from annotator.models import User
 from annotator.requests import user_of
 from annotator.selectors.projects import demo_usernames
 from annotator.services.accounts import preferences_update, token_create, token_revoke
+from annotator.services.demo import PEOPLE
 from annotator.services.projects import account_create, invitation_accept, invitation_find
 
 MODEL_BACKEND = "django.contrib.auth.backends.ModelBackend"
@@ -34,8 +35,8 @@ class Login(LoginView):
     redirect_authenticated_user = True
 
     def get_context_data(self, **kwargs: object) -> dict[str, object]:
-        names = demo_usernames() if settings.DEMO_LOGINS else []
-        return super().get_context_data(**kwargs, demo_usernames=names)
+        names = demo_usernames(among=PEOPLE) if settings.DEMO_LOGINS else []
+        return super().get_context_data(**kwargs, demo_usernames=names, demo_password=settings.DEMO_PASSWORD)
 
     def form_valid(self, form: AuthenticationForm) -> HttpResponse:
         return with_language(super().form_valid(form), form.get_user())

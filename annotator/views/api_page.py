@@ -1,5 +1,7 @@
 """The page that shows the API with examples that work as they stand."""
 
+import inspect
+
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
@@ -26,7 +28,7 @@ def api_page(request: HttpRequest) -> HttpResponse:
         {
             "label": label,
             "title": export_named(label).title,
-            "about": (type(export_named(label)).__doc__ or "").strip(),
+            "about": inspect.getdoc(type(export_named(label))) or "",
             "columns": export_named(label).columns,
             "url": f"{export_url}?format={label}",
         }

@@ -175,15 +175,19 @@ def test_preferences_set_theme_and_language(client: Client) -> None:
     assert wrong.status_code == 422
 
 
-def test_demo_logins_are_shown_only_with_a_demo(client: Client, settings: object) -> None:
+def test_demo_logins_are_shown_only_with_a_demo_and_name_no_guest(client: Client, settings: object) -> None:
     page = reverse("annotator:login")
-    MembershipFactory(project=ProjectFactory(), user__username="real-person")
-    assert "real-person" not in client.get(page).content.decode()
-    MembershipFactory(project=ProjectFactory(is_demo=True), user__username="demo-person")
-    assert "demo-person" in client.get(page).content.decode()
-    assert "real-person" not in client.get(page).content.decode()
+    MembershipFactory(user__username="ann1")
+    assert "ann1" not in client.get(page).content.decode()
+    demo = ProjectFactory(is_demo=True)
+    MembershipFactory(project=demo, user__username="viewer")
+    MembershipFactory(project=demo, user__username="a-guest")
+    shown = client.get(page).content.decode()
+    assert "viewer" in shown
+    assert settings.DEMO_PASSWORD in shown
+    assert "a-guest" not in shown
     settings.DEMO_LOGINS = False
-    assert "demo-person" not in client.get(page).content.decode()
+    assert settings.DEMO_PASSWORD not in client.get(page).content.decode()
 
 
 def test_lead_invites_and_a_newcomer_signs_up(client: Client) -> None:

@@ -4,17 +4,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from django.db.models import Q, QuerySet
+from django.core.cache import cache
+from django.db.models import Count, Max, Q, QuerySet
 from django.db.models.fields.json import KeyTextTransform
 from numpy.typing import NDArray
 
 from annotator.models import Response
-from rmeval.models import Checkpoint
+from rmeval.models import Checkpoint, Run
 from rmeval.selectors.leaderboards import Rate, rate
 from rmeval.sources import CHUNK, PairSource, with_rewards
 from workers.stats.paired import mcnemar_exact
 
 SCATTER_POINTS = 1500
+COMPARISON_KEPT_S = 24 * 3600
 PAGE = 10
 
 #: Cells of the agreement matrix and the groups made of them; a zero margin is wrong.
@@ -117,6 +119,30 @@ def compared(source: PairSource, a: Checkpoint, b: Checkpoint) -> "QuerySet[Any]
 
 
 def compare(*, source: PairSource, a: Checkpoint, b: Checkpoint) -> Comparison:
+    """Counted once for a state of the scores: a filter or a next page of the same comparison counts nothing again."""
+    version = scores_version(a, b)
+    if version is None:
+        return compare_now(source=source, a=a, b=b)
+    kept = f"compare:{source.uid}:{a.pk}:{b.pk}:{version}"
+    found: Comparison | None = cache.get(kept)
+    if found is None:
+        found = compare_now(source=source, a=a, b=b)
+        cache.set(kept, found, COMPARISON_KEPT_S)
+    return found
+
+
+def scores_version(a: Checkpoint, b: Checkpoint) -> str | None:
+    """Changes whenever either model may have got new scores; None while a run is giving it some."""
+    runs = Run.objects.filter(reward_model__in={a.reward_model_id, b.reward_model_id}, kind__in=["score", "evaluate"])
+    told = runs.aggregate(
+        n_ended=Count("pk", filter=Q(state__in=Run.ENDED)),
+        last=Max("ended_at"),
+        n_live=Count("pk", filter=Q(state=Run.State.RUNNING)),
+    )
+    return None if told["n_live"] else f"{told['n_ended']}:{told['last']}".replace(" ", "T")
+
+
+def compare_now(*, source: PairSource, a: Checkpoint, b: Checkpoint) -> Comparison:
     rows = compared(source, a, b).order_by("pk").values_list("a_margin", "b_margin")
     margins = np.array(list(rows.iterator(chunk_size=CHUNK)), dtype=np.float64).reshape(-1, 2)
     right = margins > 0

@@ -10,7 +10,15 @@ from django.utils import timezone
 from annotator.errors import DomainError, InvalidInput, NotFound
 from annotator.models import Dataset, Project
 from rmeval.models import Checkpoint, Evaluation, Run, Score
-from rmeval.selectors.compare import CELLS, PairFilter, compare, compared_pairs, paired_difference, selected_responses
+from rmeval.selectors.compare import (
+    CELLS,
+    PairFilter,
+    compare,
+    compare_now,
+    compared_pairs,
+    paired_difference,
+    selected_responses,
+)
 from rmeval.selectors.leaderboards import benchmarks, leaderboard_rows, slice_names
 from rmeval.selectors.scores import scored_pairs
 from rmeval.services.reward_models import reward_model_register
@@ -142,6 +150,15 @@ class TestCompare:
         assert found.difference.low < 0 < found.difference.high
         assert found.agreement is not None
         assert found.agreement.value == 0
+
+    def test_new_scores_are_counted_at_once(self, two: tuple[PairSource, Checkpoint, Checkpoint]) -> None:
+        source, a, b = two
+        Score.objects.filter(checkpoint=b, response__example__meta__topic="odd").delete()
+        assert compare_now(source=source, a=a, b=b).n == 3
+        evaluate(b, source.spec)
+        assert compare(source=source, a=a, b=b).n == 6
+        Score.objects.filter(checkpoint=b, response__example__meta__topic="odd").delete()
+        assert compare(source=source, a=a, b=b).n == 6  # kept: scores are never taken away in earnest
 
     def test_a_model_agrees_with_itself(self, two: tuple[PairSource, Checkpoint, Checkpoint]) -> None:
         source, a, _ = two

@@ -2,6 +2,7 @@
 
 import hashlib
 from datetime import timedelta
+from typing import Any
 
 from django.utils import timezone
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
@@ -11,6 +12,11 @@ from rest_framework.request import Request
 from annotator.models import ApiToken, User
 
 TOUCH_EVERY = timedelta(minutes=1)
+OWNER = """
+SELECT annotator_user.*, token.id AS token_id, token.last_used_at AS token_used_at
+FROM annotator_apitoken AS token JOIN annotator_user ON annotator_user.id = token.user_id
+WHERE token.digest = %s AND token.revoked_at IS NULL
+"""
 
 
 def token_digest(token: str) -> str:
@@ -21,21 +27,22 @@ def token_digest(token: str) -> str:
 class TokenAuthentication(authentication.BaseAuthentication):
     """`Authorization: Token <token>`."""
 
-    def authenticate(self, request: Request) -> tuple[User, ApiToken] | None:
+    def authenticate(self, request: Request) -> tuple[User, int] | None:
         header = authentication.get_authorization_header(request).decode("latin-1").split()
         if not header or header[0].lower() not in {"token", "bearer"}:
             return None
         if len(header) != 2:
             raise exceptions.AuthenticationFailed("Send the token as: Authorization: Token <token>")
-        token = ApiToken.objects.select_related("user").filter(digest=token_digest(header[1]), revoked_at=None).first()
-        if token is None or not token.user.is_active:
+        # Plain SQL: this runs before every request of every script and rater.
+        user: Any = next(iter(User.objects.raw(OWNER, [token_digest(header[1])])), None)
+        if user is None or not user.is_active:
             raise exceptions.AuthenticationFailed(
                 "This token is unknown or revoked. Make a new one on your account page."
             )
         now = timezone.now()
-        if token.last_used_at is None or now - token.last_used_at > TOUCH_EVERY:
-            ApiToken.objects.filter(pk=token.pk).update(last_used_at=now)
-        return token.user, token
+        if user.token_used_at is None or now - user.token_used_at > TOUCH_EVERY:
+            ApiToken.objects.filter(pk=user.token_id).update(last_used_at=now)
+        return user, user.token_id
 
     def authenticate_header(self, request: Request) -> str:
         return "Token"

@@ -35,10 +35,10 @@ export class Panes {
     tab.addEventListener("keydown", (event) => {
       if (event.key === "ArrowLeft" || event.key === "ArrowRight") this.selectTab(side === "left" ? "right" : "left", true);
     });
-    this.swipe(body, side);
+    this.swipe(body);
   }
 
-  swipe(body, side) {
+  swipe(body) {
     let start = null;
     body.addEventListener("touchstart", (event) => { start = event.touches[0]; }, { passive: true });
     body.addEventListener("touchend", (event) => {
@@ -48,7 +48,6 @@ export class Panes {
         this.selectTab(across < 0 ? "right" : "left");
       }
     }, { passive: true });
-    body.dataset.side = side;
   }
 
   selectTab(side, isFocused = false) {
@@ -89,8 +88,8 @@ export class Panes {
   }
 
   focusSide(side) {
-    const isOn = this.panes.dataset.focus === side;
     if (this.narrow.matches) { this.selectTab(side); return; }
+    const isOn = this.panes.dataset.focus === side;
     if (isOn) delete this.panes.dataset.focus;
     else this.panes.dataset.focus = side;
     SIDES.forEach((name) => {
@@ -111,9 +110,8 @@ export class Panes {
   applyModes() {
     this.task.querySelectorAll(".rendered").forEach((part) => { part.hidden = this.modes.raw; });
     this.task.querySelectorAll(".pane .raw").forEach((part) => { part.hidden = !this.modes.raw; });
-    const texts = SIDES.map((side) => [...this.bodies[side].querySelectorAll(".raw-text")]);
-    const pairs = texts[0].map((left, n) => [left, texts[1][n]]).filter(([, right]) => right);
-    pairs.forEach(([left, right]) => this.mark(left, right));
+    const [lefts, rights] = SIDES.map((side) => [...this.bodies[side].querySelectorAll(".raw-text")]);
+    lefts.forEach((left, n) => rights[n] && this.mark(left, rights[n]));
   }
 
   mark(left, right) {

@@ -148,7 +148,7 @@ API: dict[str, Route] = {
         {"uid": "project", "member_uid": "member"}, allowed={"patch": LEAD, "delete": LEAD}
     ),
     "annotator-api:project-datasets": on("project", get=READERS, post=RESEARCHERS),
-    "annotator-api:dataset": on("dataset", get=READERS, delete=RESEARCHERS),
+    "annotator-api:dataset": on("dataset", get=READERS, patch=RESEARCHERS, delete=RESEARCHERS),
     "annotator-api:dataset-problems": on("dataset", get=READERS),
     "annotator-api:dataset-examples": on("dataset", get=READERS),
     "annotator-api:example": on("example", get=READERS),

@@ -12,6 +12,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from annotator.access import access_token
+from annotator.api.queues import unknown_fields_check
 from annotator.requests import user_of
 from annotator.services.accounts import token_create, token_revoke
 
@@ -52,6 +53,7 @@ class TokenList(APIView):
     @extend_schema(operation_id="token_create", tags=["account"], request=Input, responses={201: Created})
     def post(self, request: Request) -> Response:
         """Make a token for yourself."""
+        unknown_fields_check(request.data, self.Input)
         data = self.Input(data=request.data)
         data.is_valid(raise_exception=True)
         token, secret = token_create(user=user_of(request), name=data.validated_data["name"])

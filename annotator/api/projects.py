@@ -12,6 +12,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from annotator.access import LEADS, READERS, access_membership, access_project, require_role
+from annotator.api.queues import unknown_fields_check
 from annotator.models import Membership, Project, Role
 from annotator.requests import user_of
 from annotator.selectors.projects import ProjectCounts, memberships_of, project_counts
@@ -42,6 +43,7 @@ class ProjectList(GenericAPIView[Membership]):
     @extend_schema(operation_id="project_create", tags=["projects"], request=Input, responses={201: Output})
     def post(self, request: Request) -> Response:
         """Create a project; you become its lead."""
+        unknown_fields_check(request.data, self.Input)
         data = self.Input(data=request.data)
         data.is_valid(raise_exception=True)
         project = project_create(creator=user_of(request), **data.validated_data)
@@ -84,6 +86,7 @@ class ProjectDetail(APIView):
     def patch(self, request: Request, uid: UUID) -> Response:
         """Rename or describe a project. Leads only."""
         project = access_project(request.user, uid, LEADS)
+        unknown_fields_check(request.data, self.Input)
         data = self.Input(data=request.data)
         data.is_valid(raise_exception=True)
         values = {"name": project.name, "description": project.description, **data.validated_data}
@@ -119,6 +122,7 @@ class MemberDetail(APIView):
     def patch(self, request: Request, uid: UUID, member_uid: UUID) -> Response:
         """Change a member's role. A project keeps at least one lead."""
         membership = access_membership(request.user, uid, member_uid)
+        unknown_fields_check(request.data, self.Input)
         data = self.Input(data=request.data)
         data.is_valid(raise_exception=True)
         member_set_role(membership=membership, role=Role(data.validated_data["role"]), actor=user_of(request))

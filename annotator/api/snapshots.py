@@ -15,6 +15,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from annotator.access import RESEARCHERS, access_dataset, access_queue, access_snapshot
+from annotator.api.queues import unknown_fields_check
 from annotator.models import Snapshot
 from annotator.requests import user_of
 from annotator.selectors.agreement import queue_agreement
@@ -70,6 +71,7 @@ class SnapshotList(GenericAPIView[Snapshot]):
     def post(self, request: Request, uid: UUID) -> Response:
         """Freeze the current judgements. A big queue is cut in the background: 202, then poll the snapshot."""
         queue = access_queue(request.user, uid, RESEARCHERS)
+        unknown_fields_check(request.data, self.Input)
         data = self.Input(data=request.data)
         data.is_valid(raise_exception=True)
         values = {"queue": queue, "created_by": user_of(request), "now": timezone.now(), **data.validated_data}

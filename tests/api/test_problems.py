@@ -73,6 +73,7 @@ def test_body_that_is_no_json(api: Client, body: str) -> None:
         ({"name": "x" * 201}, "/name"),
         ({"name": "a\0b"}, "/name"),
         ({"name": ["a"]}, "/name"),
+        ({"name": "a", "colour": "red"}, "/colour"),
         ([], ""),
         ("name", ""),
     ],

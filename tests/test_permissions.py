@@ -5,6 +5,7 @@ Everything else is tried too: other roles get 403, people of another project 404
 methods without an entry 405.
 """
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,8 +17,10 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 
 from annotator.access import LABELLERS, READERS, RESEARCHERS
-from annotator.models import Role, User
+from annotator.models import Queue, Role, User
+from rmeval.models import Run
 from tests.factories import (
+    QUESTIONS,
     ApiTokenFactory,
     AssignmentFactory,
     CheckpointFactory,
@@ -225,7 +228,7 @@ def objects_of(queue: Any, people: dict[str, User]) -> dict[str, str]:
     judgement = JudgementFactory(item__queue=queue)
     snapshot = SnapshotFactory(queue=queue, n_rows=1)
     SnapshotRowFactory(snapshot=snapshot, item=judgement.item)
-    reward_model = RewardModelFactory(project=project)
+    reward_model = RewardModelFactory(project=project, family="scalar_head", config={"backbone": "minilm"})
     checkpoint = CheckpointFactory(reward_model=reward_model)
     other = CheckpointFactory(reward_model__project=project)
     assignment = AssignmentFactory(item__queue=queue, rater=RaterFactory(user=people[Role.ANNOTATOR]))
@@ -326,6 +329,57 @@ def test_ids_of_another_project_are_not_found(world: World, name: str) -> None:
             mixed = {**world.names, kind: world.foreign[kind]}
             response = call(name, method, mixed, lead)
             assert response.status_code == 404, f"{method} with another project's {kind}: {response.status_code}"
+
+
+BODIES: list[tuple[str, str, dict[str, Any]]] = [
+    ("annotator-api:project-queues", "dataset", {"name": "q", "dataset": "<dataset>", "form": QUESTIONS, "overlap": 1}),
+    (
+        "rmeval-api:project-runs",
+        "checkpoint",
+        {"kind": "evaluate", "spec": {"checkpoint": "<checkpoint>", "source": {"dataset": "<dataset>"}}},
+    ),
+    (
+        "rmeval-api:project-runs",
+        "dataset",
+        {"kind": "evaluate", "spec": {"checkpoint": "<checkpoint>", "source": {"dataset": "<dataset>"}}},
+    ),
+    (
+        "rmeval-api:project-runs",
+        "snapshot",
+        {"kind": "score", "spec": {"checkpoint": "<checkpoint>", "source": {"snapshot": "<snapshot>"}}},
+    ),
+    (
+        "rmeval-api:project-runs",
+        "reward_model",
+        {"kind": "train_rm", "spec": {"reward_model": "<reward_model>", "source": {"dataset": "<dataset>"}}},
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "kind", "body"), BODIES)
+def test_ids_of_another_project_in_a_body_make_nothing(
+    world: World, name: str, kind: str, body: dict[str, Any]
+) -> None:
+    """The lead of one project names, inside the body, something of another."""
+    client = Client()
+    client.force_login(world.people[Role.LEAD])
+    url = reverse(name, kwargs={"uid": world.names["project"]})
+
+    def post(names: dict[str, str]) -> HttpResponse:
+        text = json.dumps(body)
+        for known, uid in names.items():
+            text = text.replace(f"<{known}>", uid)
+        with transaction.atomic():
+            response = client.post(url, text, content_type="application/json")
+            made = Queue.objects.count(), Run.objects.count()
+            transaction.set_rollback(True)
+        assert (made == before) == (response.status_code >= 400)
+        return response  # type: ignore[no-any-return]
+
+    before = Queue.objects.count(), Run.objects.count()
+    own = post(world.names)
+    assert own.status_code in {201, 202}, own.content
+    assert post({**world.names, kind: world.foreign[kind]}).status_code in {404, 422}
 
 
 @pytest.mark.parametrize("name", [n for n in ROUTES if n not in {"schema", "healthz", "readyz", "metrics"}])

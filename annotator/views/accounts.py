@@ -61,7 +61,13 @@ class PasswordChange(PasswordChangeView):
 def with_language(response: HttpResponse, user: User) -> HttpResponse:
     """The language follows the person: Django reads it from this cookie."""
     if language := user.preferences.get("language"):
-        response.set_cookie(settings.LANGUAGE_COOKIE_NAME, language, max_age=365 * 24 * 3600, samesite="Lax")
+        response.set_cookie(
+            settings.LANGUAGE_COOKIE_NAME,
+            language,
+            max_age=365 * 24 * 3600,
+            samesite="Lax",
+            secure=settings.SESSION_COOKIE_SECURE,
+        )
     return response
 
 

@@ -88,7 +88,7 @@ def queue_build(*, queue: Queue) -> int:
     """Make the items of a BUILDING queue part by part; a second call goes on where the first was cut off."""
     while True:
         with transaction.atomic():
-            locked = Queue.objects.select_for_update().get(pk=queue.pk)
+            locked = Queue.objects.select_for_update(no_key=True).get(pk=queue.pk)
             if locked.state != Queue.State.BUILDING:
                 return locked.n_items
             if items_from_examples(locked):
@@ -128,7 +128,8 @@ def queue_state_set(*, queue: Queue, state: str, actor: User | None) -> None:
 def queue_overlap_set(*, queue: Queue, overlap: int, actor: User | None) -> None:
     """Plan more or fewer judgements an item. More is an insert; fewer takes open slots only, never work begun."""
     overlap_check(overlap)
-    locked = Queue.objects.select_for_update().get(pk=queue.pk)
+    # no_key: a claim that holds a slot shares this row's key, and must not wait for us while we wait for its slot.
+    locked = Queue.objects.select_for_update(no_key=True).get(pk=queue.pk)
     if locked.state == Queue.State.BUILDING:
         raise DomainError("The queue is still being built; wait until it is open.", code="queue_building")
     before, locked.overlap = locked.overlap, overlap
@@ -151,7 +152,7 @@ def queue_rename(*, queue: Queue, name: str, actor: User | None) -> None:
 def queue_form_edit(*, queue: Queue, form: object, actor: User | None) -> FormVersion:
     """A new version of the form. Answers and items being worked on keep the version they were shown."""
     questions = questions_dump(form_check(form))
-    Queue.objects.select_for_update().get(pk=queue.pk)
+    Queue.objects.select_for_update(no_key=True).get(pk=queue.pk)
     newest = queue.form_versions.latest("number")
     if newest.questions == questions:
         return newest
@@ -164,7 +165,7 @@ def queue_form_edit(*, queue: Queue, form: object, actor: User | None) -> FormVe
 def queue_guidelines_edit(*, queue: Queue, markdown: str, actor: User | None) -> GuidelinesVersion:
     """A new version of the guidelines; items shown before keep the number they were shown under."""
     require_storable(markdown, "/markdown", max_bytes=MAX_GUIDELINES_BYTES)
-    Queue.objects.select_for_update().get(pk=queue.pk)
+    Queue.objects.select_for_update(no_key=True).get(pk=queue.pk)
     newest = queue.guidelines_versions.order_by("-number").first()
     if newest is not None and newest.markdown == markdown:
         return newest

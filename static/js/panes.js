@@ -2,8 +2,7 @@
 
 import { showMarked, unmatched, words } from "./diff.js";
 
-const SIDES = ["left", "right"];
-const NARROW = "(max-width: 899px)";
+const [SIDES, NARROW] = [["left", "right"], "(max-width: 899px)"];
 
 // Where the other pane should stand: the same share of its way.
 export function syncedTop(from, to) {

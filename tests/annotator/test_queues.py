@@ -5,6 +5,7 @@ from collections import Counter
 from datetime import timedelta
 
 import pytest
+from django.template.loader import get_template
 
 from annotator.errors import DomainError, InvalidInput
 from annotator.models import Dataset, Item, Queue, Response, Slot
@@ -17,6 +18,7 @@ from annotator.services.queues import (
     queue_overlap_set,
     queue_state_set,
 )
+from annotator.task_types import TASK_TYPES
 from tests.annotator.queue_helpers import FORM, NOW, claim, dataset_with, held, queue_of, raters, submit
 
 pytestmark = pytest.mark.django_db
@@ -166,3 +168,14 @@ def test_pause_close_reopen_and_progress() -> None:
     assert (progress.n_planned, progress.n_done, progress.n_in_progress, progress.n_left) == (6, 1, 1, 4)
     with pytest.raises(InvalidInput):
         queue_state_set(queue=queue, state="building", actor=None)
+
+
+@pytest.mark.parametrize("name", TASK_TYPES.names())
+def test_every_task_type_is_complete(name: str) -> None:
+    entry = TASK_TYPES.get(name)
+    assert entry.__doc__
+    get_template(f"annotator/task_types/{name}.html")
+    question = entry.schema.model_validate({"type": name})
+    assert entry.schema.model_validate(question.model_dump(mode="json")) == question
+    fields = {key: field for key, field in entry.schema.model_fields.items() if key != "type"}
+    assert not [key for key, field in fields.items() if not field.description]

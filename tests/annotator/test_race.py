@@ -2,6 +2,7 @@
 
 import random
 import threading
+import time
 import uuid
 from collections import Counter
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models import Count, Q
 from django.utils import timezone
 
@@ -171,11 +172,12 @@ def test_late_submit_against_a_new_claim() -> None:
 
 
 def test_overlap_shrinks_while_people_claim() -> None:
+    """The lead's change waits for slots that claims hold; neither may wait for the other in a circle."""
     queue, people = queue_of(30, overlap=5), raters(16)
 
     def work(number: int) -> None:
         if number == 0:
-            for overlap in (2, 4, 1, 3):
+            for overlap in (2, 4, 1, 3, 1, 5, 2):
                 queue_overlap_set(queue=Queue.objects.get(pk=queue.pk), overlap=overlap, actor=None)
             return
         for n in range(6):
@@ -188,3 +190,24 @@ def test_overlap_shrinks_while_people_claim() -> None:
     for item in queue.items.annotate(n=Count("slots", filter=held_slots)):
         assert item.n <= 5
     assert Judgement.objects.filter(queue=queue).count() == Slot.objects.filter(state=Slot.State.SUBMITTED).count()
+
+
+def test_a_change_of_overlap_and_an_unfinished_claim_do_not_deadlock() -> None:
+    queue, (first, rater) = queue_of(1, overlap=3), raters(2)
+    submit(held(queue, first, now=timezone.now()), now=timezone.now())
+    leased, waiting = threading.Event(), threading.Event()
+
+    def claim_slowly() -> None:
+        with transaction.atomic():
+            assignment_claim(queue=queue, rater=rater, now=timezone.now(), rng=random.Random(1))
+            leased.set()
+            waiting.wait(20)
+            time.sleep(0.3)  # until the other really stands at the slot
+
+    def shrink() -> None:
+        leased.wait(20)
+        waiting.set()
+        queue_overlap_set(queue=Queue.objects.get(pk=queue.pk), overlap=1, actor=None)
+
+    together(2, lambda number: shrink() if number else claim_slowly())
+    assert Slot.objects.filter(queue=queue, state=Slot.State.LEASED).count() == 1

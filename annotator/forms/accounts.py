@@ -27,7 +27,7 @@ class LoginForm(AuthenticationForm):
         return cleaned
 
 
-class SignUpForm(BaseUserCreationForm):
+class SignUpForm(BaseUserCreationForm[User]):
     """User name and password; Django's validators say what is wrong with a weak one."""
 
     class Meta:

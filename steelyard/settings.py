@@ -130,7 +130,7 @@ STORAGES = {
     },
 }
 WHITENOISE_USE_FINDERS = not PRODUCTION
-WHITENOISE_AUTOREFRESH = DEBUG
+WHITENOISE_AUTOREFRESH = not PRODUCTION  # a file that changes under a running site must not be cut short
 
 # Security: https cookies and HSTS wherever the site is served in production.
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = PRODUCTION and env_bool("STEELYARD_HTTPS", True)

@@ -12,6 +12,7 @@ from django.db.models.fields.json import KeyTextTransform, KeyTransform
 from django.db.models.functions import Coalesce, Left
 
 from annotator.models import Dataset, Example, ImportProblem, Preference, Project, Queue, Response, Verdict
+from annotator.selectors.metadata import meta_text
 from annotator.services.search import UNSPACED
 
 PAGE = 25
@@ -71,7 +72,7 @@ def dataset_metadata_values(*, dataset: Dataset, key: str, limit: int = 50) -> l
     if key not in dataset.metadata_keys:
         return []
     first = Example.objects.filter(dataset=dataset).order_by("pk").values("pk")[:SAMPLE]
-    named = Example.objects.filter(pk__in=first).annotate(value=KeyTextTransform(key, "meta"))
+    named = Example.objects.filter(pk__in=first).annotate(value=meta_text("meta", key))
     found = named.exclude(value=None).order_by().values_list("value").annotate(n=Count("pk")).order_by("-n", "value")
     return [value for value, _ in found[:limit]]
 
@@ -87,7 +88,7 @@ def examples_matching(*, dataset: Dataset, filters: ExampleFilters) -> QuerySet[
     for number, (key, value) in enumerate(filters.meta):
         if key not in dataset.metadata_keys:
             return found.none()
-        found = found.alias(**{f"meta_{number}": KeyTextTransform(key, "meta")}).filter(**{f"meta_{number}": value})
+        found = found.alias(**{f"meta_{number}": meta_text("meta", key)}).filter(**{f"meta_{number}": value})
     return found
 
 

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from django.core.cache import cache
 from django.db.models import Count, Max, Q, QuerySet
-from django.db.models.fields.json import KeyTextTransform
 from numpy.typing import NDArray
 
 from annotator.models import Response
+from annotator.selectors.metadata import meta_text
 from rmeval.models import Checkpoint, Run
 from rmeval.selectors.leaderboards import Rate, rate
 from rmeval.sources import CHUNK, PairSource, with_rewards
@@ -100,7 +100,7 @@ class PairFilter:
         if self.strength:
             rows = rows.filter(preference_strength=self.strength)
         if self.key and self.value:
-            rows = rows.annotate(slice=KeyTextTransform(self.key, "example__meta")).filter(slice=self.value)
+            rows = rows.annotate(slice=meta_text("example__meta", self.key)).filter(slice=self.value)
         return rows
 
 

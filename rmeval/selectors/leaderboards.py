@@ -5,9 +5,9 @@ from typing import Any
 
 from django.core.cache import cache
 from django.db.models import Count, Max, Q, QuerySet
-from django.db.models.fields.json import KeyTextTransform
 
 from annotator.models import Dataset, Project, Snapshot
+from annotator.selectors.metadata import meta_text
 from rmeval.models import Checkpoint, Evaluation
 from rmeval.sources import PairSource, with_rewards
 from workers.families import FAMILIES
@@ -134,7 +134,7 @@ def slices_of(evaluation: Evaluation, source: PairSource, key: str) -> dict[str,
 def count_slices(source: PairSource, checkpoint: Checkpoint, key: str) -> dict[str, Rate]:
     rows = (
         with_rewards(source.decided(), checkpoint)
-        .annotate(slice=KeyTextTransform(key, "example__meta"))
+        .annotate(slice=meta_text("example__meta", key))
         .order_by()
         .values("slice")
         .annotate(n=Count("pk"), n_right=Count("pk", filter=Q(margin__gt=0)))

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 
+from django.core.exceptions import BadRequest
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.decorators import sync_only_middleware
 
 from annotator.errors import DomainError
+from annotator.views.errors import bad_request
 
 
 @sync_only_middleware
@@ -15,6 +17,8 @@ class DomainErrorMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
+        if "%00" in request.META.get("QUERY_STRING", ""):  # PostgreSQL takes no NUL, and no address of ours has one
+            return bad_request(request, BadRequest("NUL in the address"))
         return self.get_response(request)
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:

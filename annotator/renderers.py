@@ -1,5 +1,6 @@
 """JSON out of the API, by orjson."""
 
+import json
 from typing import Any
 
 import orjson
@@ -12,4 +13,10 @@ class JsonRenderer(BaseRenderer):
     charset = None
 
     def render(self, data: Any, accepted_media_type: str | None = None, renderer_context: Any = None) -> bytes:
-        return b"" if data is None else orjson.dumps(data, default=str, option=orjson.OPT_NON_STR_KEYS)
+        if data is None:
+            return b""
+        try:
+            return orjson.dumps(data, default=str, option=orjson.OPT_NON_STR_KEYS)
+        except TypeError:
+            # Integers beyond 64 bits and halves of surrogate pairs, which callers send and are told about.
+            return json.dumps(data, default=str).encode()

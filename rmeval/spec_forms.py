@@ -7,6 +7,7 @@ import json
 from typing import Any, cast
 
 from django import forms
+from django.forms.fields import InvalidJSONInput
 from pydantic import BaseModel
 
 from annotator.errors import FieldError
@@ -18,6 +19,23 @@ LIMITS = {
     "maximum": "at most {}",
     "exclusiveMaximum": "less than {}",
 }
+
+
+class JsonField(forms.JSONField):
+    """Numbers too long and nesting too deep for Python are no JSON to a person either."""
+
+    def to_python(self, value: Any) -> Any:
+        try:
+            return super().to_python(value)
+        except (ValueError, RecursionError) as error:
+            raise forms.ValidationError(self.error_messages["invalid"], code="invalid") from error
+
+    def bound_data(self, data: Any, initial: Any) -> Any:
+        """What was typed, also where it cannot be parsed."""
+        try:
+            return super().bound_data(data, initial)
+        except (ValueError, RecursionError):
+            return InvalidJSONInput(data)
 
 
 class SpecForm(forms.Form):
@@ -101,7 +119,7 @@ def form_field(name: str, field: dict[str, Any]) -> forms.Field:
         return forms.FloatField(initial=default, widget=number_input(field, step="any"), **options)
     if kind in {"object", "array"}:
         initial = json.dumps(default) if default not in (None, {}, []) else ""
-        return forms.JSONField(initial=initial or None, widget=forms.Textarea({"rows": TEXT_AREA_ROWS}), **options)
+        return JsonField(initial=initial or None, widget=forms.Textarea({"rows": TEXT_AREA_ROWS}), **options)
     return forms.CharField(initial=default, **options)
 
 

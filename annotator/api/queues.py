@@ -133,7 +133,7 @@ class ProjectQueues(APIView):
         queue = queue_create(
             project=project,
             dataset=dataset,
-            lease=timedelta(seconds=values.pop("lease_s")),
+            lease=timedelta(seconds=min(max(values.pop("lease_s"), 0.0), 1e9)),  # the service refuses either end
             created_by=user,
             now=timezone.now(),
             rng=random.SystemRandom(),
@@ -187,7 +187,9 @@ class QueueForm(APIView):
     def post(self, request: Request, uid: UUID) -> Response:
         user = user_of(request)
         queue = access_queue(user, uid, LEADS)
-        version = queue_form_edit(queue=queue, form=request.data.get("form"), actor=user)
+        unknown_fields_check(request.data, self.Input)
+        form = request.data.get("form") if isinstance(request.data, dict) else None
+        version = queue_form_edit(queue=queue, form=form, actor=user)
         return Response({"form_version": version.number}, status=201)
 
 

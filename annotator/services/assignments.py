@@ -179,6 +179,8 @@ def shown_check(shown: object) -> dict[str, Any]:
     if not isinstance(shown, dict):
         raise invalid("/shown", "type", "What was shown is an object.")
     require_storable(shown, "/shown", max_bytes=8_000)
-    if shown.get("layout") == "tabs" and not {"left", "right"} <= set(shown.get("viewed") or []):
+    viewed = shown.get("viewed")
+    has_both = isinstance(viewed, list) and "left" in viewed and "right" in viewed
+    if shown.get("layout") == "tabs" and not has_both:
         raise invalid("/shown/viewed", "look_at_both", "Look at both responses before you submit.")
     return shown

@@ -4,7 +4,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Literal
 from uuid import UUID
@@ -44,6 +44,14 @@ class SnapshotFilter(BaseModel):
     def sort_once(cls, values: list[str] | None) -> list[str] | None:
         """Order and repeats mean nothing, so they must not change the hash."""
         return None if values is None else sorted(set(values))
+
+    @field_validator("since")
+    @classmethod
+    def is_near(cls, value: datetime | None) -> datetime | None:
+        """At the ends of the calendar a time has no counterpart in UTC, or no year of four digits."""
+        if value is not None and not 1900 <= value.year <= 9000:
+            raise ValueError("a time between the years 1900 and 9000")
+        return value
 
     def canonical(self) -> dict[str, Any]:
         """What is stored and hashed: only what was set, times in UTC."""

@@ -113,7 +113,7 @@ def submit_without_script(request: HttpRequest, user: User, queue: Queue) -> Htt
             answers={
                 question: {
                     "choice": choice,
-                    "strength": int(strength) if strength.isdigit() else None,
+                    "strength": int(strength) if strength in {"1", "2", "3"} else None,
                     "reasons": request.POST.getlist("reasons"),
                     "justification": request.POST.get("justification", ""),
                 }
@@ -133,7 +133,7 @@ def shortcut_save(request: HttpRequest) -> HttpResponse:
     """Keep a person's own keys; answers with the whole list as it is now."""
     try:
         keys = json.loads(request.body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise invalid("/keys", "type", "Send JSON.") from error
     user = user_of(request)
     try:

@@ -239,9 +239,9 @@ def queue_overlap_save(request: HttpRequest, uid: UUID) -> HttpResponse:
     user = user_of(request)
     queue = access_queue(user, uid, LEADS)
     raw = request.POST.get("overlap", "")
-    if not raw.isdigit():
+    if not (raw.isascii() and raw.isdigit() and len(raw) < 10):
         raise invalid("/overlap", "invalid", "Overlap is a whole number.")
-    queue_overlap_set(queue=queue, overlap=min(int(raw), 1000), actor=user)
+    queue_overlap_set(queue=queue, overlap=int(raw), actor=user)
     messages.success(request, f"Each item is judged by {queue.overlap} people from now on.")
     return redirect("annotator:queue-detail", queue.uid)
 
@@ -256,6 +256,6 @@ def flag_resolve_view(request: HttpRequest, uid: UUID) -> HttpResponse:
 
 def whole_number(request: HttpRequest, name: str) -> int:
     raw = request.GET.get(name, "0")
-    if not raw.isdigit() or len(raw) > 18:
+    if not raw.isascii() or not raw.isdigit() or len(raw) > 18:
         raise invalid(f"/{name}", "invalid", "A page address is a whole number.")
     return int(raw)

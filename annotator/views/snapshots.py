@@ -66,7 +66,8 @@ def cut(request: HttpRequest, queue: Queue, *, filter: object, aggregation: str)
 def snapshot_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
     snapshot = access_snapshot(request.user, uid)
     after = request.GET.get("after", "")
-    rows = snapshot_page(snapshot=snapshot, after=int(after) if after.isdecimal() else -1, limit=ROWS)
+    is_place = after.isascii() and after.isdigit() and len(after) < 10
+    rows = snapshot_page(snapshot=snapshot, after=int(after) if is_place else -1, limit=ROWS)
     context = {
         "snapshot": snapshot,
         "queue": snapshot.queue,

@@ -119,5 +119,6 @@ def listen_dsn() -> str:
         "host": values["HOST"],
         "port": values["PORT"],
     }
-    extra = {k: v for k, v in settings.DATABASES["default"]["OPTIONS"].items() if k != "pool"}
+    options: dict[str, Any] = settings.DATABASES["default"]["OPTIONS"]  # type: ignore[assignment]
+    extra = {k: v for k, v in options.items() if k != "pool"}
     return psycopg.conninfo.make_conninfo(**{k: v for k, v in {**known, **extra}.items() if v})

@@ -48,9 +48,9 @@ def problem_of(error: Exception) -> dict[str, Any] | None:
         detail = "; ".join(f"{e.pointer or '/'}: {e.detail}" for e in errors)
         return problem(422, "invalid", detail, errors=errors)
     if isinstance(error, exceptions.APIException):
-        detail = error.detail
-        code = detail.code if isinstance(detail, exceptions.ErrorDetail) else "error"
-        return problem(error.status_code, str(code), str(detail))
+        reason = error.detail
+        code = reason.code if isinstance(reason, exceptions.ErrorDetail) else "error"
+        return problem(error.status_code, str(code), str(reason))
     return None
 
 

@@ -38,9 +38,10 @@ class ProblemRow(serializers.ModelSerializer[ImportProblem]):
 class Imported(DatasetOutput):
     """A dataset just imported; `errors` holds the first 100 rows refused, `n_errors` how many there are."""
 
-    errors = ProblemRow(many=True)
+    errors = ProblemRow(many=True)  # type: ignore[assignment]
 
-    class Meta(DatasetOutput.Meta):
+    class Meta:
+        model = Dataset
         fields = (*DatasetOutput.Meta.fields, "errors")
         read_only_fields = fields
 

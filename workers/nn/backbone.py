@@ -14,7 +14,7 @@ from workers.errors import JobError
 from workers.nn.tiny import TINY_NAMES, tiny_backbone, tiny_tokenizer
 
 T = TypeVar("T")
-transformers.utils.logging.disable_progress_bar()
+transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 UNLIMITED = 1_000_000
 """Tokenizers without a limit of their own report a huge number."""
 

@@ -65,7 +65,8 @@ class PackedBert:
         ids = torch.cat([torch.from_numpy(item.ids).long() for item in batch])
         position = torch.cat([torch.arange(n) for n in sizes]) + self.first_position
         x = F.embedding(ids, e.word_embeddings.weight) + F.embedding(position, e.position_embeddings.weight)
-        return e.LayerNorm(x + e.token_type_embeddings.weight[0])  # type: ignore[no-any-return]
+        normed: Tensor = e.LayerNorm(x + e.token_type_embeddings.weight[0])
+        return normed
 
     def _layer(self, layer: Any, x: Tensor, sizes: list[int]) -> Tensor:
         own = layer.attention.self
@@ -86,14 +87,17 @@ class PackedBert:
         return self._finish(layer, asked, mixed)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        q, k, v = (t.view(1, len(t), self.n_heads, -1).transpose(1, 2) for t in (q, k, v))
-        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(q.shape[2], -1)
+        # In float32 under autocast too: for bf16 torch keeps a kernel for every length it has met, 100 MiB a step.
+        with torch.autocast("cpu", enabled=False):
+            q, k, v = (t.float().view(1, len(t), self.n_heads, -1).transpose(1, 2) for t in (q, k, v))
+            return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(q.shape[2], -1)
 
     def _finish(self, layer: Any, x: Tensor, mixed: Tensor) -> Tensor:
         out = layer.attention.output
         x = out.LayerNorm(out.dense(mixed) + x)
         hidden = self.activation(layer.intermediate.dense(x))
-        return layer.output.LayerNorm(layer.output.dense(hidden) + x)  # type: ignore[no-any-return]
+        normed: Tensor = layer.output.LayerNorm(layer.output.dense(hidden) + x)
+        return normed
 
 
 def _means(x: Tensor, sizes: list[int]) -> Tensor:

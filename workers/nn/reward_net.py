@@ -59,7 +59,8 @@ class RewardNet(nn.Module):
         """The same rewards, in passes of similar length and at most `budget` tokens each where padding costs."""
         lengths = [len(item) for item in batch]
         if self.is_packed() and sum(lengths) <= budget:
-            return self(batch)  # type: ignore[no-any-return]
+            rewards: Tensor = self(batch)
+            return rewards
         buckets = list(length_batches(lengths, budget, is_padded=not self.is_packed()))
         rewards = torch.cat([self([batch[i] for i in bucket]) for bucket in buckets])
         back = torch.from_numpy(np.argsort(np.concatenate(buckets), kind="stable"))
@@ -71,7 +72,7 @@ class RewardNet(nn.Module):
         inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": None if bool(mask.all()) else mask}
         if side == "left" and self.backbone.config.model_type == "bert":
             inputs["position_ids"] = (mask.cumsum(dim=1) - 1).clamp(min=0)
-        if "use_cache" in self.backbone.config.to_dict() or hasattr(self.backbone.config, "use_cache"):
+        if hasattr(self.backbone.config, "use_cache"):
             inputs["use_cache"] = False
         hidden = self.backbone(**inputs).last_hidden_state
         n_response = torch.tensor([item.n_response for item in batch], device=self.device)
@@ -79,7 +80,8 @@ class RewardNet(nn.Module):
 
     def _head(self, vectors: Tensor) -> Tensor:
         with torch.autocast(self.device.type, enabled=False):
-            return self.head(vectors.float()).squeeze(-1)  # type: ignore[no-any-return]
+            rewards: Tensor = self.head(vectors.float()).squeeze(-1)
+        return rewards
 
     def _precision(self) -> AbstractContextManager[Any]:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype == "bf16")

@@ -7,7 +7,7 @@ from django.db import IntegrityError, transaction
 
 from annotator.authentication import token_digest
 from annotator.errors import DomainError, FieldError, InvalidInput
-from annotator.live import poke
+from annotator.live import poke, user_topic
 from annotator.models import AuditEvent, Invitation, Membership, Project, Role, User
 
 MAX_INVITATION_DAYS = 90
@@ -60,7 +60,7 @@ def member_set_role(*, membership: Membership, role: Role, actor: User) -> None:
         keep_a_lead(membership)
     Membership.objects.filter(pk=membership.pk).update(role=role)
     audit(membership.project, actor, "member.role", member=membership.user.username, role=role)
-    poke(f"project.{membership.project.uid}", "membership")
+    poke_membership(membership)
 
 
 @transaction.atomic
@@ -70,7 +70,13 @@ def member_remove(*, membership: Membership, actor: User) -> None:
     keep_a_lead(membership)
     Membership.objects.filter(pk=membership.pk).delete()
     audit(membership.project, actor, "member.remove", member=membership.user.username)
+    poke_membership(membership)
+
+
+def poke_membership(membership: Membership) -> None:
+    """Tell the project's pages, and every open page of the person: each asks again whether it may listen."""
     poke(f"project.{membership.project.uid}", "membership")
+    poke(user_topic(membership.user), "membership")
 
 
 def lock_members(project: Project) -> None:

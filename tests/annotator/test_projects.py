@@ -207,8 +207,9 @@ def test_end_of_a_membership_is_told_to_open_pages() -> None:
     with psycopg.connect(listen_dsn(), autocommit=True) as listening:
         listening.execute("LISTEN live")
         member_remove(membership=leaving, actor=lead)
-        told = [json.loads(poke.payload) for poke in listening.notifies(timeout=5, stop_after=1)]
-    assert told == [{"topic": f"project.{project.uid}", "event": "membership"}]
+        told = [json.loads(poke.payload) for poke in listening.notifies(timeout=5, stop_after=2)]
+    topics = (f"project.{project.uid}", f"user.{leaving.user.uid}")
+    assert told == [{"topic": topic, "event": "membership"} for topic in topics]
 
 
 def test_rename_is_recorded() -> None:

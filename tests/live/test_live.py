@@ -14,7 +14,8 @@ from annotator import live
 from annotator.live import may_subscribe, poke, user_topic
 from annotator.models import Membership, Project, User
 from annotator.routing import websocket_urlpatterns
-from tests.factories import MembershipFactory, ProjectFactory, UserFactory
+from annotator.services.projects import member_remove
+from tests.factories import MembershipFactory, ProjectFactory, QueueFactory, UserFactory
 
 pytestmark = pytest.mark.django_db(transaction=True)
 SOON_S = 5
@@ -119,6 +120,19 @@ async def test_membership_that_ended_closes_the_socket(relay_stopped: None) -> N
     assert (closed["type"], closed["code"]) == ("websocket.close", 4403)
 
 
+async def test_removing_a_member_closes_the_sockets_of_pages_below_the_project(relay_stopped: None) -> None:
+    user, project = await member()
+    queue = await sync_to_async(QueueFactory.create)(dataset__project=project)
+    lead = await sync_to_async(MembershipFactory.create)(project=project)
+    communicator = await socket_of(user, f"queue.{queue.uid}")
+    await communicator.connect()
+    assert await communicator.receive_json_from(SOON_S) == {"event": "ready"}
+    membership = await Membership.objects.select_related("project", "user").aget(user=user, project=project)
+    await sync_to_async(member_remove)(membership=membership, actor=lead.user)
+    closed = await communicator.receive_output(SOON_S)
+    assert (closed["type"], closed["code"]) == ("websocket.close", 4403)
+
+
 @pytest.mark.parametrize(
     "topic_of", [lambda p: f"project.{p.uid}", lambda p: "project.*", lambda p: f"queue.{uuid.uuid4()}"]
 )
@@ -140,4 +154,3 @@ def test_may_subscribe_needs_membership() -> None:
     assert not may_subscribe(outside, f"project.{project.uid}")
     assert not may_subscribe(inside, "project.not-a-uid")
     assert not may_subscribe(inside, f"secret.{project.uid}")
-

@@ -9,7 +9,7 @@ from django.db.models import F
 
 from annotator.errors import DomainError, FieldError, InvalidInput
 from annotator.live import poke
-from annotator.models import Assignment, Exclusion, Flag, Queue, QueueRater, Rater
+from annotator.models import Assignment, Exclusion, Flag, Judgement, Queue, QueueRater, Rater
 from annotator.services import slots
 from annotator.validation import invalid, require_storable
 
@@ -81,9 +81,12 @@ def assignment_renew(*, assignment: Assignment, now: datetime) -> datetime | Non
         return until
     with transaction.atomic():
         slots.rater_lock(assignment.queue_id, assignment.rater_id)
-        assignment.refresh_from_db(fields=["state", "slot", "lease_token"])
-        is_ours = assignment.state == Assignment.State.EXPIRED
-        if not is_ours or slots.slot_live(queue_id=assignment.queue_id, rater_id=assignment.rater_id) is not None:
+        assignment.refresh_from_db(fields=["state", "slot", "lease_token", "ended_at"])
+        if slots.slot_live(queue_id=assignment.queue_id, rater_id=assignment.rater_id) is not None:
+            return None
+        if correction_resume(assignment, until=until):
+            return until
+        if assignment.state != Assignment.State.EXPIRED:
             return None
         slot_id = slots.slot_retake(
             item_id=assignment.item_id,
@@ -98,6 +101,25 @@ def assignment_renew(*, assignment: Assignment, now: datetime) -> datetime | Non
         assignment.ended_at = None
         assignment.save(update_fields=["slot", "state", "ended_at"])
         return until
+
+
+def is_correcting(assignment: Assignment, judgement: Judgement | None) -> bool:
+    """Whether a submitted item was reopened and its lease ran out: a submit ends it at the time of its judgement."""
+    ended_at = assignment.ended_at if assignment.state == Assignment.State.SUBMITTED else None
+    return judgement is not None and ended_at is not None and ended_at > judgement.created_at
+
+
+def correction_resume(assignment: Assignment, *, until: datetime) -> bool:
+    """Lease a reopened item again whose lease ran out while its answer was being corrected. False: it is none."""
+    judgement = assignment.judgements.filter(is_current=True).first()
+    if not is_correcting(assignment, judgement) or assignment.queue.state == Queue.State.CLOSED:
+        return False
+    token = assignment.lease_token
+    if not slots.slot_reopen(slot_id=assignment.slot_id, rater_id=assignment.rater_id, lease_token=token, until=until):
+        return False
+    assignment.state, assignment.ended_at = Assignment.State.ACTIVE, None
+    assignment.save(update_fields=["state", "ended_at"])
+    return True
 
 
 def draft_save(*, assignment: Assignment, answers: object, now: datetime, version: int | None = None) -> int:

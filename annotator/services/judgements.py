@@ -14,7 +14,14 @@ from annotator.live import poke
 from annotator.models import Assignment, Judgement, Queue
 from annotator.services import slots
 from annotator.services.answer_checks import answers_check, answers_on_screen
-from annotator.services.assignments import ANSWERED, exclude, require_unended, shown_check
+from annotator.services.assignments import (
+    ANSWERED,
+    correction_resume,
+    exclude,
+    is_correcting,
+    require_unended,
+    shown_check,
+)
 from annotator.task_types import CheckedAnswers
 from annotator.validation import invalid, require_storable
 
@@ -113,7 +120,9 @@ def assignment_end(assignment: Assignment, *, now: datetime, active_s: float, sh
     )
     ended, slot_id, version, active_before = row or (None, None, None, None)
     if ended is None:
-        assignment.refresh_from_db(fields=["state"])
+        assignment.refresh_from_db(fields=["state", "slot", "lease_token", "ended_at"])
+        if correction_resume(assignment, until=now + assignment.queue.lease):
+            return assignment_end(assignment, now=now, active_s=active_s, shown=shown)
         require_unended(assignment)
     if slot_id is None:
         slot_id = slots.slot_fill_free(item_id=assignment.item_id, rater_id=assignment.rater_id)
@@ -185,7 +194,7 @@ def active_check(active_seconds: float, *, assignment: Assignment, now: datetime
 def judgement_reopen(*, assignment: Assignment, now: datetime, window: timedelta) -> Assignment:
     """Take back the last submitted answer to correct it. It counts as it is until a new version is submitted."""
     slots.rater_lock(assignment.queue_id, assignment.rater_id)
-    assignment.refresh_from_db(fields=["state", "slot", "lease_token", "draft", "draft_version"])
+    assignment.refresh_from_db(fields=["state", "slot", "lease_token", "draft", "draft_version", "ended_at"])
     if assignment.state == Assignment.State.ACTIVE:
         return assignment
     judgement = assignment.judgements.filter(is_current=True).first()
@@ -197,10 +206,11 @@ def judgement_reopen(*, assignment: Assignment, now: datetime, window: timedelta
     held = slots.slot_reopen(slot_id=assignment.slot_id, rater_id=assignment.rater_id, lease_token=token, until=until)
     if not held:
         raise DomainError("This item can no longer be reopened.", code="not_reopenable")
+    if not is_correcting(assignment, judgement):  # else the draft holds the correction
+        assignment.draft = answers_on_screen(assignment.form_version.questions, judgement.answers)
     assignment.lease_token = token
     assignment.state = Assignment.State.ACTIVE
     assignment.ended_at = None
-    assignment.draft = answers_on_screen(assignment.form_version.questions, judgement.answers)
     assignment.draft_version += 1
     assignment.draft_at = now
     assignment.save(update_fields=["lease_token", "state", "ended_at", "draft", "draft_version", "draft_at"])

@@ -301,6 +301,36 @@ def test_a_reopened_answer_left_alone_counts_again_as_it_was() -> None:
     assert claim(queue, other, now=LATER) is None
 
 
+@pytest.mark.parametrize("does_page_wake", [False, True])
+def test_a_correction_outlives_its_lease(does_page_wake: bool) -> None:
+    queue, (rater,) = queue_of(1), raters(1)
+    assignment = held(queue, rater)
+    submit(assignment, answer("left", 1))
+    judgement_reopen(assignment=assignment, now=NOW, window=WINDOW)
+    draft_save(assignment=assignment, answers=answer("right", 3), now=NOW)
+    leases_expire(now=LATER)
+    if does_page_wake:
+        assert assignment_renew(assignment=assignment, now=LATER) == LATER + timedelta(minutes=10)
+    second = submit(assignment, answer("right", 3), now=LATER)
+    assert (second.version, second.is_surplus, second.preference_strength) == (2, False, 3)
+    assert QueueRater.objects.get(rater=rater).n_submitted == 1
+    assert [slot.state for slot in Slot.objects.all()] == [Slot.State.SUBMITTED]
+    with pytest.raises(DomainError) as caught:
+        submit(assignment, now=LATER)
+    assert caught.value.code == "already_submitted"
+
+
+def test_reopening_again_brings_back_an_unfinished_correction() -> None:
+    queue, (rater,) = queue_of(1), raters(1)
+    assignment = held(queue, rater)
+    submit(assignment, answer("left", 1))
+    judgement_reopen(assignment=assignment, now=NOW, window=WINDOW)
+    draft_save(assignment=assignment, answers=answer("right", 3), now=NOW)
+    leases_expire(now=LATER)
+    again = judgement_reopen(assignment=assignment, now=LATER, window=2 * WINDOW)
+    assert again.draft == answer("right", 3)
+
+
 def test_what_cannot_be_reopened() -> None:
     queue, (rater,) = queue_of(3), raters(1)
     first = held(queue, rater)

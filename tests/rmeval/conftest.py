@@ -53,7 +53,8 @@ class PlainJob:
         }
         if spec.fail in errors:
             raise errors[spec.fail]
-        return {"n_steps": spec.n_steps, "attempt": ctx.attempt}
+        result = {"n_steps": spec.n_steps, "attempt": ctx.attempt}
+        return {**result, "broken": float("nan")} if spec.fail == "result" else result
 
 
 @pytest.fixture(autouse=True)

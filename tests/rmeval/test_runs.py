@@ -9,12 +9,13 @@ from django.db import connection
 from django.utils import timezone
 
 from annotator.errors import DomainError, InvalidInput
-from annotator.models import Project
+from annotator.models import Dataset, Project
 from rmeval.models import Run, RunEvent
 from rmeval.report import RunReport
 from rmeval.services import sweep
 from rmeval.services.runs import run_beat, run_cancel, run_finish, run_pulse, run_record, run_requeue, run_start
 from rmeval.services.submission import run_retry, run_submit
+from tests.factories import PreferenceFactory, RewardModelFactory
 from tests.rmeval.conftest import submit
 
 pytestmark = pytest.mark.django_db
@@ -46,6 +47,15 @@ def test_a_wrong_spec_names_the_field(project: Project, spec: dict[str, Any], po
         submit(project, NOW, **spec)
     assert [(error.pointer, error.code) for error in caught.value.errors] == [(pointer, code)]
     assert pointer.rsplit("/", 1)[-1] in caught.value.detail
+
+
+def test_datasets_to_evaluate_on_are_frozen_from_the_start(project: Project) -> None:
+    model = RewardModelFactory(project=project, family="scalar_head", config={"backbone": "minilm"})
+    preferences = [PreferenceFactory(example__dataset__project=project) for _ in range(2)]
+    train, test = ({"dataset": str(preference.dataset.uid)} for preference in preferences)
+    spec = {"reward_model": str(model.uid), "source": train, "evaluate_on": [test]}
+    run_submit(project=project, kind="train_rm", spec=spec, user=None, now=NOW, enqueue=False)
+    assert not Dataset.objects.filter(project=project, frozen_at=None).exists()
 
 
 def test_an_unknown_kind_names_those_there_are(project: Project) -> None:

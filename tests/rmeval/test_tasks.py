@@ -84,6 +84,16 @@ def test_a_failure_says_why_and_what_to_change(project: Project, fail: str, mess
     assert run_log(run=run)[-1].level == "error"
 
 
+def test_a_result_that_cannot_be_kept_fails_the_run(project: Project) -> None:
+    run = submit(project, timezone.now(), fail="result")
+    with pytest.raises(Exception, match="json"):
+        run_job(str(run.uid))
+    run.refresh_from_db()
+    assert run.state == "failed"
+    assert run.error is not None
+    assert "json" in run.error["message"]
+
+
 def test_a_transient_failure_goes_back_to_the_queue(project: Project) -> None:
     run = submit(project, timezone.now(), fail="transient")
     with pytest.raises(Exception, match="network was away"):

@@ -17,7 +17,7 @@ from django.db import connection
 from annotator.models import Membership, User
 
 logger = logging.getLogger(__name__)
-TOPIC = re.compile(r"^(run|queue|project|dataset|comparison)\.([0-9a-f-]{36})$")
+TOPIC = re.compile(r"^(run|queue|project|dataset|comparison)\.([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$")
 RECONNECT_AFTER_S = 0.2
 LISTEN_WITHIN_S = 5
 _relay_task: "asyncio.Task[None] | None" = None

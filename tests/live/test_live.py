@@ -153,4 +153,5 @@ def test_may_subscribe_needs_membership() -> None:
     assert may_subscribe(inside, f"project.{project.uid}")
     assert not may_subscribe(outside, f"project.{project.uid}")
     assert not may_subscribe(inside, "project.not-a-uid")
+    assert not may_subscribe(inside, f"project.{'-' * 36}")
     assert not may_subscribe(inside, f"secret.{project.uid}")

@@ -21,6 +21,8 @@ from annotator.models import Role
 from tests.factories import MembershipFactory, QueueFactory
 from tests.test_permissions import PAGES, objects_of
 
+pytestmark = pytest.mark.django_db
+
 DOCUMENT = Path(__file__).resolve().parent.parent.parent / "docs" / "openapi.yaml"
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
 HUGE = 10**400
@@ -167,20 +169,10 @@ class Site:
             self.failures.append(f"{response.status_code} {method} {url[:120]} {str(request)[:300]}")
 
 
-@pytest.fixture(scope="module")
-def module_site(django_db_setup: None, django_db_blocker: Any) -> Iterator[Site]:
-    """Made once: every request is taken back, so no test sees what another did."""
-    with django_db_blocker.unblock(), transaction.atomic():
-        yield Site()
-        transaction.set_rollback(True)
-
-
 @pytest.fixture
-def site(module_site: Site, settings: Any) -> Site:
+def site(settings: Any) -> Site:
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-    module_site.client.force_login(module_site.user)
-    module_site.n_requests, module_site.n_accepted, module_site.failures = 0, 0, []
-    return module_site
+    return Site()
 
 
 def replaced(good: Any, wrong: list[Any]) -> Iterator[Any]:
@@ -224,53 +216,66 @@ def address(path: str, names: dict[str, str]) -> str:
     return path.replace("{uid}", names.get(kind, UNKNOWN)).replace("{member_uid}", names["member"])
 
 
-@pytest.mark.parametrize(("method", "path"), operations())
-def test_api(site: Site, method: str, path: str) -> None:
+TAGS = sorted({document()["paths"][path][method]["tags"][0] for method, path in operations()})
+PAGE_GROUPS = sorted({name.rpartition("-")[0] or name for name, _ in PAGE_CASES})
+
+
+@pytest.mark.parametrize("tag", TAGS)
+def test_api(site: Site, tag: str) -> None:
+    for method, path in operations():
+        if document()["paths"][path][method]["tags"][0] == tag:
+            operation_walk(site, method, path)
+    assert site.n_requests
+    assert not site.failures, "\n".join(site.failures)
+
+
+def operation_walk(site: Site, method: str, path: str) -> None:
     operation, url = document()["paths"][path][method], address(path, site.names)
     shows = url if "get" in document()["paths"][path] else ""
     if method == "get":
         site.send(method, url)
     for parameter in operation.get("parameters", []):
         if parameter["in"] == "query":
+            known = {"a": site.names["checkpoint"], "b": site.names["checkpoint"], "dataset": site.names["dataset"]}
             for text in WRONG_TEXTS:
-                known = {"a": site.names["checkpoint"], "b": site.names["checkpoint"], "dataset": site.names["dataset"]}
                 query = {**(known if path.endswith("/compare/") else {}), parameter["name"]: text}
                 site.send(method, url, query_params=query)
-    content = operation.get("requestBody", {}).get("content", {})
     if method != "get":
         for raw in WRONG_BODIES:
             site.send(method, url, shows=shows, data=raw, content_type="application/json")
         for kind in WRONG_TYPES:
             site.send(method, url, data=b"name=x", content_type=kind)
+    content = operation.get("requestBody", {}).get("content", {})
     if "application/json" in content:
         good = site.filled(good_body(content["application/json"]["schema"]))
         for body in replaced(good, WRONG):
             site.send(method, url, shows=shows, data=json.dumps(body), content_type="application/json")
+
+
+@pytest.mark.parametrize("group", PAGE_GROUPS)
+def test_pages(site: Site, group: str) -> None:
+    for name, method in PAGE_CASES:
+        if (name.rpartition("-")[0] or name) == group:
+            page_walk(site, name, method)
     assert site.n_requests
     assert not site.failures, "\n".join(site.failures)
 
 
-@pytest.mark.parametrize(("name", "method"), PAGE_CASES)
-def test_pages(site: Site, name: str, method: str) -> None:
+def page_walk(site: Site, name: str, method: str) -> None:
     route = PAGES[name]
     url = reverse(name, kwargs={argument: site.names[kind] for argument, kind in route.objects.items()})
     if name == "annotator:login":
         site.client.logout()
     fixed = {argument: site.names[kind] for argument, kind in route.query.items()}
     fields = site.filled({**fixed, **(QUERIES if method == "get" else FORMS).get(name, {})})
-    if method == "get":
-        for query in replaced(fields, []):
-            site.send("get", url, query_params=query)
-        for field in fields:
-            for text in WRONG_TEXTS:
-                site.send("get", url, query_params={**fields, field: text})
-    else:
-        for form in [fields, *({**fields, field: text} for field in fields for text in WRONG_TEXTS)]:
-            site.send("post", url, data=form)
+    part = "query_params" if method == "get" else "data"
+    for given in [fields, *({**fields, field: text} for field in fields for text in WRONG_TEXTS)]:
+        site.send(method, url, **{part: given})
+    if method != "get":
         for raw in WRONG_BODIES:
             site.send("post", url, data=raw, content_type="application/json")
-    assert site.n_requests
-    assert not site.failures, "\n".join(site.failures)
+    if name in {"annotator:login", "annotator:logout"}:
+        site.client.force_login(site.user)
 
 
 def test_requests_are_good_enough_to_be_accepted(site: Site) -> None:

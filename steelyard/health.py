@@ -43,9 +43,11 @@ def readyz(request: HttpRequest) -> HttpResponse:
 
 
 def metrics(request: HttpRequest) -> HttpResponse:
-    """Prometheus text. With STEELYARD_METRICS_TOKEN set, only for `Authorization: Bearer` with that token."""
+    """Prometheus text. In production, or with STEELYARD_METRICS_TOKEN set, only for `Authorization: Bearer <it>`."""
     token = settings.METRICS_TOKEN
     given = request.headers.get("Authorization", "").removeprefix("Bearer ")
+    if settings.PRODUCTION and not token:
+        return HttpResponse("set STEELYARD_METRICS_TOKEN to open this page\n", status=403)
     if token and not secrets.compare_digest(given.encode(), token.encode()):
         return HttpResponse("token required\n", status=401, headers={"WWW-Authenticate": "Bearer"})
     try:

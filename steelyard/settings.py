@@ -176,6 +176,11 @@ if REDIS_CHANNEL_URL:
 # Celery: the broker is a wake-up call; the run rows are the truth.
 BROKER_URL = env_str("STEELYARD_BROKER_URL", "pgmq://")
 METRICS_TOKEN = env_str("STEELYARD_METRICS_TOKEN")
+# Folders a backbone may be loaded from. On one's own machine any; a shared site names them.
+MODEL_DIRS = [
+    Path(name).expanduser().resolve()
+    for name in env_list("STEELYARD_MODEL_DIRS", [str(VAR_DIR / "models")] if PRODUCTION else ["/"])
+]
 JOB_TIME_LIMIT_S = env_int("STEELYARD_JOB_TIME_LIMIT_S", 24 * 3600)
 
 REST_FRAMEWORK = {

@@ -84,7 +84,7 @@ def judgement_submit(
     A late answer is never refused: it fills a slot of the item that is still free, else it is kept as surplus.
     """
     key_check(idempotency_key)
-    slots.rater_lock(assignment.queue_id, assignment.rater_id)
+    slots.rater_lock(assignment.queue_id, assignment.rater_id, key=idempotency_key)
     by_key = Judgement.objects.raw(BY_KEY, {"rater": assignment.rater_id, "key": idempotency_key})
     if earlier := next(iter(by_key), None):
         return replay(earlier, assignment)

@@ -92,12 +92,16 @@ RETURNING slot.id
 """
 
 
-def rater_lock(queue_id: int, rater_id: int) -> None:
+def rater_lock(queue_id: int, rater_id: int, *, key: str = "") -> None:
     """Until the transaction ends, other requests of this rater in this queue wait: two tabs stand in line.
+
+    With a key, so do requests with the same key in any other queue: the key is unique per rater, not per queue.
 
     A statement of its own, because a later one must see what the request before us has committed.
     """
-    run("SELECT pg_advisory_xact_lock(%(queue)s, %(rater)s)", queue=queue_id & 0x7FFFFFFF, rater=rater_id & 0x7FFFFFFF)
+    lock = "SELECT pg_advisory_xact_lock(%(queue)s, %(rater)s)"
+    also = ", pg_advisory_xact_lock(hashtextextended(%(key)s, %(rater)s))" if key else ""
+    run(lock + also, queue=queue_id & 0x7FFFFFFF, rater=rater_id & 0x7FFFFFFF, key=key)
 
 
 def slot_lease(

@@ -1,7 +1,9 @@
 """Reward models and their checkpoints."""
 
+from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.db import IntegrityError, transaction
 from pydantic import BaseModel
 
@@ -37,6 +39,22 @@ def config_clean(family: Any, config: dict[str, Any], *, pointer: str = "/config
     return cleaned.model_dump(mode="json")
 
 
+def backbone_check(config: dict[str, Any], *, model_dirs: list[Path], pointer: str = "/config") -> None:
+    """A backbone named by folder must lie in a folder the site's operator opened; a hub id passes.
+
+    Otherwise anybody who may register a model could read what lies elsewhere on the server.
+    """
+    name = str(config.get("backbone", ""))
+    folder = Path(name).expanduser()
+    if not name.startswith(("/", ".", "~")) and not folder.exists():
+        return
+    if not any(folder.resolve().is_relative_to(allowed) for allowed in model_dirs):
+        detail = (
+            f"The folder {name} is not open to this site. Give a Hugging Face id, or have STEELYARD_MODEL_DIRS name it."
+        )
+        raise InvalidInput(detail, errors=[FieldError(f"{pointer}/backbone", "folder_not_allowed", detail)])
+
+
 @transaction.atomic
 def reward_model_register(
     *,
@@ -59,6 +77,7 @@ def reward_model_register(
     require_storable({"name": name, "description": description, "config": config}, "")
     found = family_of(family)
     config = config_clean(found, config)
+    backbone_check(config, model_dirs=settings.MODEL_DIRS)
     try:
         with transaction.atomic():
             reward_model = RewardModel.objects.create(

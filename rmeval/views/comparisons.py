@@ -120,7 +120,7 @@ def comparison_context(request: HttpRequest, asked: CompareRequest) -> dict[str,
     page = compared_pairs(source=source, a=a, b=b, chosen=asked.chosen, after=asked.after, before=asked.before)
     may_act = role_in(request.user, source.project) in RESEARCHERS
     cell_label = CELLS[asked.chosen.cell][0]
-    name = f"{source.name}: {cell_label}"[:200]
+    name = "A second look"  # raters see it: it must not say what the models or people answered
     return {
         "source": source,
         "comparison": comparison,

@@ -89,6 +89,11 @@ def test_metrics_can_need_a_token(client: Client, broker: None, settings: Any) -
     assert client.get("/metrics", headers={"Authorization": "Bearer s3cret"}).status_code == 200
 
 
+def test_metrics_are_closed_in_production_without_a_token(client: Client, broker: None, settings: Any) -> None:
+    settings.PRODUCTION, settings.METRICS_TOKEN = True, ""
+    assert client.get("/metrics").status_code == 403
+
+
 @pytest.mark.parametrize("given", ["", "short", "a" * 80, "with space in it", "<script>alert(1)"])
 def test_request_id_is_made_when_none_or_an_odd_one_is_given(client: Client, db: None, given: str) -> None:
     made = client.get("/nowhere/", headers={"X-Request-ID": given} if given else {})["X-Request-ID"]

@@ -120,6 +120,8 @@ def run_finish(
     changes: dict[str, Any] = {"state": state, "ended_at": now, "result": result, "error": error}
     if state == Run.State.DONE:
         changes |= {"fraction_done": 1.0, "message": "Done"}
+    elif state == Run.State.CANCELLED:
+        changes["message"] = "Cancelled"
     if Run.objects.filter(pk=run.pk, attempt=attempt, state=Run.State.RUNNING).update(**changes) != 1:
         return False
     run.refresh_from_db()

@@ -59,7 +59,7 @@ class QueueForm(QuestionForm):
         max_value=MAX_OVERLAP,
         initial=1,
         label="Raters an item",
-        help_text="3 or more let agreement be measured.",
+        help_text="2 or more let agreement be measured; with 3 or more a majority can decide.",
     )
     pair_policy = forms.ChoiceField(
         choices=[choice for choice in Queue.PairPolicy.choices if choice[0] != Queue.PairPolicy.LISTED],

@@ -27,6 +27,7 @@ def queue_agreement_view(request: HttpRequest, uid: UUID) -> HttpResponse:
     context = {
         "queue": queue,
         "project": queue.project,
+        "is_lead": role == Role.LEAD,
         "agreement": found,
         "figures": figures(found),
         "plot": interval_plot([(name, f.value, f.low, f.high) for name, f, _ in figures(found) if f.value is not None]),

@@ -133,7 +133,8 @@ def queue_item_list(request: HttpRequest, uid: UUID) -> HttpResponse:
     items = selectors.queue_items(queue=queue, after=whole_number(request, "after"), size=ITEMS_PAGE)
     next_url = f"?after={items[-1].pk}" if len(items) == ITEMS_PAGE else None
     page = selectors.KeysetPage(rows=items, next_url=next_url, previous_url=None)
-    context = {"queue": queue, "project": queue.project, "page": page}
+    is_lead = role_in(user_of(request), queue.project) in LEADS
+    context = {"queue": queue, "project": queue.project, "page": page, "is_lead": is_lead}
     return render(request, "annotator/queue_items.html", context)
 
 

@@ -31,7 +31,7 @@ class Page {
     this.drafts = new Drafts({ storage: localStorage, user, put: (assignment, body, keepalive) => api("PUT", assignment, "draft", body, keepalive), say: (text, isBad) => this.say(text, isBad), onConflict: (conflict) => this.conflict(conflict) });
     this.lease = new LeaseKeeper({ label: byId("lease-timer"), renew: () => api("POST", this.client.assignment, "heartbeat"), onLost: (isLost) => this.lost(isLost) });
     this.tabs = new TabWatch(`${work.dataset.queue}.${user}`, { onOther: (isThere) => { byId("tab-warning").hidden = !isThere; }, onMoved: (assignment) => { if (assignment === this.client?.assignment) this.next(); } });
-    this.dialogs = new Dialogs({ skip: (values) => this.skip(values), flag: (values) => api("POST", this.client.assignment, "flag", values) });
+    this.dialogs = new Dialogs({ skip: (values) => this.skip(values), flag: async (values) => { const sent = await api("POST", this.client.assignment, "flag", values); if (sent.status < 300) this.tell("Flag sent to the lead."); return sent; } });
     this.shortcuts = new Shortcuts({ rows: JSON.parse(work.dataset.shortcuts), run: (...found) => this.run(...found), sheet: byId("cheat-sheet"), saveUrl: work.dataset.keysUrl, headers });
     document.addEventListener("click", (event) => { const button = event.target.closest("[data-action]"); if (button?.tagName === "BUTTON") this.run(button.dataset.action, event); });
     ["pointerdown", "keydown", "wheel", "touchmove"].forEach((kind) => document.addEventListener(kind, () => this.clock?.input(Date.now()), { passive: true, capture: true }));

@@ -33,9 +33,9 @@ SHOTS = (
     Shot("project", "lead", ()),
     Shot("dataset", "lead", ("a[href$='/datasets/']", "main a[href*='/datasets/']:not([href$='/new/'])")),
     Shot("queue", "lead", ("a[href$='/queues/']", "main a[href*='/queues/']:not([href$='/new/'])")),
-    Shot("annotate", "ann1", ("a[href*='/annotate/']",)),
+    Shot("annotate", "ann1", ("a[href*='/annotate/'] >> nth=1",)),
     Shot("runs", "researcher", ("a[href$='/runs/']",)),
-    Shot("run", "researcher", ("a[href$='/runs/']", "main a[href^='/runs/']")),
+    Shot("run", "researcher", ("a[href$='/runs/']", "main a[href^='/runs/']:has-text('train_rm')")),
     Shot("leaderboard", "researcher", ("a[href$='/leaderboards/']", "main a[href^='/leaderboards/']")),
 )
 

@@ -49,7 +49,7 @@ def use_new_enough_python():
     for name in NEWER:
         found = shutil.which(name)
         if found and subprocess.call([found, "-c", ""], stderr=subprocess.DEVNULL) == 0:
-            os.execv(found, [found, *sys.argv])  # noqa: S606 - no shell is the point
+            os.execv(found, [found, *sys.argv])
     have = ".".join(str(part) for part in sys.version_info[:3])
     fail(
         f"Python 3.11 or newer is needed and {sys.executable} is {have}; name one: make PYTHON=/path/to/python3.11 ..."

@@ -21,7 +21,9 @@ class Project(UidModel):
     description = models.TextField(blank=True)
     is_demo = models.BooleanField(default=False)
     archived_at = models.DateTimeField(null=True, blank=True)
-    members: "models.ManyToManyField[User, Membership]" = models.ManyToManyField(User, through="Membership", related_name="projects")
+    members: "models.ManyToManyField[User, Membership]" = models.ManyToManyField(
+        User, through="Membership", related_name="projects"
+    )
 
     def __str__(self) -> str:
         return self.name

@@ -35,9 +35,7 @@ def test_leaderboard(dataset: Dataset, board: Any, api: Api) -> None:  # noqa: F
     }
     assert first["slices"]["odd"]["n"] == 3
     assert first["is_baseline"]
-    assert [row["name"] for row in api.get(f"leaderboards/{dataset.uid}/", sort="margin").json()["rows"]][
-        0
-    ] == "longer #1"
+    assert next(row["name"] for row in api.get(f"leaderboards/{dataset.uid}/", sort="margin").json()["rows"]) == "longer #1"
 
 
 def test_compare(dataset: Dataset, board: tuple[Checkpoint, Checkpoint], api: Api) -> None:  # noqa: F811

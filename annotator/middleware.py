@@ -18,7 +18,7 @@ class DomainErrorMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         if "%00" in request.META.get("QUERY_STRING", ""):  # PostgreSQL takes no NUL, and no address of ours has one
-            return bad_request(request, BadRequest("NUL in the address"))
+            return bad_request(request, BadRequest("the address holds a NUL character, which no text here can have"))
         return self.get_response(request)
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:

@@ -1,5 +1,6 @@
 """Errors outside any view: a problem document below /api/v1/, a page elsewhere."""
 
+from django.core.exceptions import BadRequest
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views import defaults
 
@@ -22,7 +23,8 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     if is_api(request):
-        return problem_response(400, "bad_request", "The request cannot be read.")
+        reason = f": {exception}" if isinstance(exception, BadRequest) and str(exception) else ""
+        return problem_response(400, "bad_request", f"The request cannot be read{reason}.")
     return defaults.bad_request(request, exception)
 
 

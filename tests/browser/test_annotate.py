@@ -187,11 +187,14 @@ def test_the_answer_lost_on_the_way_back_counts_once(open_page: Open) -> None:
         route.abort() if len(lost) == 1 else route.continue_()
 
     page.route("**/submit/", lose)
-    page.keyboard.press("6")
-    page.keyboard.press("Control+Enter")
-    item(page, 2)
+    number = 1
+    while not lost and number <= 3:  # on a busy machine the first request may leave before the route is in place
+        page.keyboard.press("6")
+        page.keyboard.press("Control+Enter")
+        number += 1
+        item(page, number)
     assert lost[0] == 201
-    assert Judgement.objects.count() == 1
+    assert Judgement.objects.count() == number - 1
 
 
 def test_a_draft_survives_a_reload_and_another_browser(open_page: Open) -> None:

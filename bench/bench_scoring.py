@@ -70,7 +70,7 @@ def _library_forward(net: Any, encoded: Any, side: str) -> Any:
 
     ids, mask = pad_batch(encoded, net.pad_id, "left" if side == "left" else "right")
     hidden = net.backbone(input_ids=ids, attention_mask=mask).last_hidden_state
-    return net._head(pool(hidden, mask, net.pooling, torch.zeros(len(ids))))
+    return net.outputs_of(pool(hidden, mask, net.pooling, torch.zeros(len(ids))))
 
 
 def by_length(scorer: Any, pairs: Sequence[PreferencePair]) -> list[float]:
@@ -84,7 +84,7 @@ def by_length(scorer: Any, pairs: Sequence[PreferencePair]) -> list[float]:
     rewards = np.empty(len(encoded))
     with torch.inference_mode():
         for batch in length_batches([len(e) for e in encoded], 2048):
-            rewards[batch] = scorer.net._head(scorer.net._padded([encoded[i] for i in batch])).numpy()
+            rewards[batch] = scorer.net.outputs_of(scorer.net._padded([encoded[i] for i in batch])).numpy()
     return rewards.tolist()
 
 
@@ -98,7 +98,7 @@ def alone(scorer: Any, pairs: Sequence[PreferencePair]) -> Rewards:
     import torch
 
     with torch.inference_mode():
-        rewards = [scorer.net._head(scorer.net._padded([e])) for e in scorer.renderer.encode(items_of(pairs))]
+        rewards = [scorer.net.outputs_of(scorer.net._padded([e])) for e in scorer.renderer.encode(items_of(pairs))]
     return np.array([float(r) for r in rewards])
 
 

@@ -33,7 +33,7 @@ def prepare(n_steps: int) -> tuple[Any, Any, Any]:
 
     from workers.data.render import Renderer
     from workers.nn.backbone import load_backbone
-    from workers.nn.pair_data import read_pairs
+    from workers.nn.units import read_units
     from workers.nn.reward_net import RewardNet
     from workers.objectives import OBJECTIVES
 
@@ -41,7 +41,7 @@ def prepare(n_steps: int) -> tuple[Any, Any, Any]:
     objective = entry(entry.Config(centre_coefficient=0.0))
     backbone = load_backbone("minilm")
     pairs = make_pairs(BATCH * n_steps, seed=1)
-    data = read_pairs(pairs, Renderer(backbone.tokenizer, MAX_LENGTH), objective, on_read=lambda _: None)
+    data = read_units(pairs, Renderer(backbone.tokenizer, MAX_LENGTH), objective, on_read=lambda _: None)
     torch.manual_seed(0)
     return RewardNet(backbone, "mean"), objective, data
 
@@ -90,7 +90,7 @@ def run_plain(n_steps: int) -> tuple[list[float], list[float], Any]:
     stamps, losses = [], []
     for step in range(1, n_steps + 1):
         rows = range((step - 1) * BATCH, step * BATCH)
-        rewards = net._head(net._padded([data.a[i] for i in rows] + [data.b[i] for i in rows]))
+        rewards = net.outputs_of(net._padded([side[i] for side in data.columns for i in rows]))
         chosen, rejected = rewards.chunk(2)
         loss = -torch.nn.functional.logsigmoid(chosen - rejected).mean()
         loss.backward()
@@ -141,7 +141,7 @@ def run_trl(n_steps: int) -> tuple[list[float], list[float], Any]:
 
     from bench.conversations import minilm_path
 
-    rows = [{"chosen_ids": a.ids.tolist(), "rejected_ids": b.ids.tolist()} for a, b in zip(data.a, data.b, strict=True)]
+    rows = [{"chosen_ids": a.ids.tolist(), "rejected_ids": b.ids.tolist()} for a, b in zip(*data.columns, strict=True)]
     arguments = RewardConfig(
         output_dir=tempfile.mkdtemp(),
         per_device_train_batch_size=BATCH,
@@ -176,7 +176,7 @@ def one(variant: str, n_steps: int) -> dict[str, Any]:
     with foreign_load() as share:
         stamps, losses, data = run(n_steps)
     seconds = stamps[-1] - stamps[0]  # the first step warms up
-    work = 3 * forward_flops([len(item) for side in (data.a, data.b) for item in side[BATCH:]])
+    work = 3 * forward_flops([len(item) for side in data.columns for item in side[BATCH:]])
     return {
         "bench": "training",
         "variant": variant,

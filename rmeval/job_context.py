@@ -7,6 +7,7 @@ from typing import Any
 from django.conf import settings
 
 from annotator.errors import DomainError
+from rmeval.labelled import stream_labelled
 from rmeval.models import Checkpoint, RewardModel, Run
 from rmeval.report import RunReport
 from rmeval.selectors.scores import scored_pairs
@@ -45,19 +46,24 @@ class DatabaseJobContext:
             raise JobCancelled
 
     def open_input(self, name: str, **query: Any) -> Iterator[Any]:
-        """Stream `pairs` (PreferencePair) of a source, or `responses` (ResponseItem) a checkpoint has not scored."""
+        """Stream `pairs`, `labelled` responses, or the `responses` of a source that a checkpoint has not scored."""
         source = self.source(query["source"])
         if name == "pairs":
             self.remember_data(source)
             return source.stream_pairs()
+        if name == "labelled":
+            self.remember_data(source)
+            return stream_labelled(source)
         if name == "responses":
             return source.stream_unscored(self.checkpoint_row(query["checkpoint"]), only_pairs=self.only_pairs)
-        raise JobError(f"There is no input named {name}.", hint='Known inputs: "pairs", "responses".')
+        raise JobError(f"There is no input named {name}.", hint='Known inputs: "pairs", "labelled", "responses".')
 
     def count_input(self, name: str, **query: Any) -> int:
         source = self.source(query["source"])
         if name == "pairs":
             return source.pairs().count()
+        if name == "labelled":
+            return source.responses().count()
         return source.unscored(self.checkpoint_row(query["checkpoint"]), only_pairs=self.only_pairs).count()
 
     def load_checkpoint(self, uid: str) -> CheckpointRef:
@@ -81,9 +87,11 @@ class DatabaseJobContext:
         root = Path(settings.ARTIFACT_DIR)
         return artifact_store(run=self.run, path=Path(path), kind=kind, name=name, meta=dict(meta), root=root)
 
-    def save_scores(self, checkpoint_uid: str, rows: Iterable[tuple[int, float]]) -> int:
+    def save_scores(
+        self, checkpoint_uid: str, rows: Iterable[tuple[int, float]], parts: Mapping[int, Any] | None = None
+    ) -> int:
         try:
-            return scores_store(checkpoint=self.checkpoint_row(checkpoint_uid), rows=rows)
+            return scores_store(checkpoint=self.checkpoint_row(checkpoint_uid), rows=rows, parts=parts)
         except RewardNotFinite as error:
             raise JobError(
                 f"The reward model gave a reward that is not a number: {error}.",

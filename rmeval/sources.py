@@ -15,7 +15,7 @@ from django.db.models import Case, Exists, F, FilteredRelation, FloatField, Oute
 from annotator.errors import FieldError, InvalidInput, NotFound
 from annotator.models import Dataset, Preference, Project, Response, Snapshot, SnapshotRow
 from rmeval.models import Checkpoint, Score
-from workers.data.schema import PreferencePair, ResponseItem
+from workers.data.schema import Message, PreferencePair, ResponseItem
 
 CHUNK = 2000
 PAIR_COLUMNS = (
@@ -108,7 +108,8 @@ class PairSource:
         return responses.exclude(Exists(scored)).order_by("example_id", "number")
 
     def stream_pairs(self) -> Iterator[PreferencePair]:
-        for row in self.pairs().values_list(*PAIR_COLUMNS).iterator(chunk_size=CHUNK):
+        columns = PAIR_COLUMNS if self.dataset else (*PAIR_COLUMNS, "shares", "judgements")
+        for row in self.pairs().values_list(*columns).iterator(chunk_size=CHUNK):
             yield PreferencePair(
                 pair_id=f"{self.kind}-{row[0]}",
                 prompt=row[1],
@@ -121,13 +122,36 @@ class PairSource:
                 example_id=row[8],
                 prompt_key=bytes(row[9]).hex(),
                 source=str(self.uid),
+                reference=reference_of(row[10]),
                 meta=row[10],
+                **self._told_by_raters(row[11:]),
             )
 
+    @staticmethod
+    def _told_by_raters(columns: tuple[Any, ...]) -> dict[str, Any]:
+        """Of a snapshot's row: P(a preferred) from the shares of its raters, and the rater where there was one."""
+        if not columns:
+            return {}
+        shares, judgements = columns
+        a, b, tie = (float(shares.get(name, 0)) for name in ("a", "b", "tie"))
+        total = a + b + tie
+        raters = {str(judgement.get("rater", "")) for judgement in judgements}
+        return {
+            "soft_target": (a + tie / 2) / total if total else None,
+            "rater": raters.pop() if len(raters) == 1 else "",
+        }
+
     def stream_unscored(self, checkpoint: Checkpoint, *, only_pairs: bool = False) -> Iterator[ResponseItem]:
-        rows = self.unscored(checkpoint, only_pairs=only_pairs).values_list("pk", "example__prompt", "messages")
-        for pk, prompt, messages in rows.iterator(chunk_size=CHUNK):
-            yield ResponseItem(response_id=pk, prompt=prompt, response=messages)
+        """Responses not yet scored, with what families may read besides: reference and steps, from the metadata."""
+        columns = ("pk", "example__prompt", "messages", "example__meta", "meta")
+        rows = self.unscored(checkpoint, only_pairs=only_pairs).values_list(*columns)
+        for pk, prompt, messages, example_meta, meta in rows.iterator(chunk_size=CHUNK):
+            extra: dict[str, Any] = {}
+            if reference := reference_of(example_meta):
+                extra["reference"] = reference
+            if steps := meta.get("steps"):
+                extra["steps"] = steps
+            yield ResponseItem(response_id=pk, prompt=prompt, response=messages, extra=extra)
 
     def sha256(self) -> str:
         """Identity of the pairs: texts (by content hash), which responses, verdict and strength, in stored order."""
@@ -143,6 +167,17 @@ class PairSource:
             digest.update(bytes(content))
             digest.update(repr(rest).encode())
         return digest.hexdigest()
+
+
+def reference_of(meta: dict[str, Any]) -> list[Message] | None:
+    """The reference answer an example carries in its metadata, as a text or as messages."""
+    for key in ("reference", "reference_answer"):
+        found = meta.get(key)
+        if isinstance(found, str) and found:
+            return [{"role": "assistant", "content": found}]
+        if isinstance(found, list) and found and all(isinstance(m, dict) and "content" in m for m in found):
+            return [{"role": str(m.get("role", "assistant")), "content": str(m["content"])} for m in found]
+    return None
 
 
 def in_pairs(rows: "QuerySet[Any]") -> Q:

@@ -76,12 +76,38 @@ def check_source(project: Project, value: Any, pointer: str, *, needs_preference
     check_ready(source_of(project, value, pointer=pointer), pointer=pointer, needs_preferences=needs_preferences)
 
 
-def check_references(project: Project, spec: dict[str, Any], *, needs_preferences: bool = True) -> None:
-    """Everything a spec names must be of its project, readable and not empty. Fields mean the same in every job."""
+def needs_preferences(job: Any, spec: dict[str, Any], reward_model: RewardModel | None) -> bool:
+    """Does the job learn from, or measure on, pairs with a preference? A job that does not always, says when."""
+    decide = getattr(job, "needs_preferences", None)
+    if decide is None or reward_model is None:
+        return True
+    return bool(decide(parse_spec(job.Spec, spec), reward_model.family))
+
+
+def check_fit(job: Any, spec: dict[str, Any], reward_model: RewardModel | None) -> None:
+    """What a job asks of the family of its reward model, refused before the run starts rather than in it."""
+    check = getattr(job, "check", None)
+    if check is None or reward_model is None:
+        return
+    try:
+        check(parse_spec(job.Spec, spec), reward_model.family)
+    except SpecError as error:
+        errors = [FieldError(f"/spec{e['pointer']}", e["code"], e["detail"]) for e in error.errors]
+        raise InvalidInput(in_words(errors), errors=errors) from error
+
+
+def check_references(project: Project, spec: dict[str, Any]) -> None:
+    """Every model and checkpoint a spec names must be of its project. Fields mean the same in every job."""
     if spec.get("reward_model"):
         check_reward_model(project, spec["reward_model"], "/spec/reward_model")
     if spec.get("checkpoint"):
         check_checkpoint(project, spec["checkpoint"], "/spec/checkpoint")
+    if spec.get("start_from"):
+        check_checkpoint(project, spec["start_from"], "/spec/start_from")
+
+
+def check_sources(project: Project, spec: dict[str, Any], *, needs_preferences: bool = True) -> None:
+    """Every source a spec names must be of its project, readable and not empty."""
     if spec.get("source"):
         check_source(project, spec["source"], "/spec/source", needs_preferences=needs_preferences)
     for index, source in enumerate(spec.get("evaluate_on") or []):

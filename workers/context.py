@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import numpy as np
 
-from workers.data.schema import PreferencePair, ResponseItem, ScoredPairs
+from workers.data.schema import LabelledResponse, PreferencePair, ResponseItem, ScoredPairs
 from workers.errors import JobCancelled, JobError
 
 
@@ -58,6 +58,7 @@ class JobContext(Protocol):
         """Stream an input.
 
         "pairs", source={"dataset": uid} or {"snapshot": uid}  -> PreferencePair, in a stable order
+        "labelled", source=...                                 -> LabelledResponse, in a stable order
         "responses", checkpoint=uid, source=...                -> ResponseItem that the checkpoint has not yet scored;
         scores may be saved while this is being read.
         """
@@ -74,8 +75,10 @@ class JobContext(Protocol):
         kind="checkpoint" makes it a checkpoint of the reward model that the spec names.
         """
 
-    def save_scores(self, checkpoint_uid: str, rows: Iterable[tuple[int, float]]) -> int:
-        """Store (response_id, reward) rows, never twice; returns how many were new."""
+    def save_scores(
+        self, checkpoint_uid: str, rows: Iterable[tuple[int, float]], parts: Mapping[int, Any] | None = None
+    ) -> int:
+        """Store (response_id, reward) rows, never twice; how many were new. parts: more to tell, by response id."""
 
     def scored_pairs(self, checkpoint_uid: str, source: Mapping[str, str]) -> ScoredPairs:
         """Rewards of the pairs of a source that have a chosen response and both scores."""
@@ -87,6 +90,7 @@ class LocalJobContext:
 
     work_dir: Path
     pairs: Mapping[str, Sequence[PreferencePair]] = field(default_factory=dict)
+    labelled: Mapping[str, Sequence[LabelledResponse]] = field(default_factory=dict)
     reward_models: Mapping[str, RewardModelRef] = field(default_factory=dict)
     checkpoints: dict[str, CheckpointRef] = field(default_factory=dict)
     run_uid: str = field(default_factory=lambda: str(uuid4()))
@@ -98,6 +102,7 @@ class LocalJobContext:
     metrics: list[dict[str, float]] = field(default_factory=list)
     logs: list[tuple[str, str]] = field(default_factory=list)
     scores: dict[str, dict[int, float]] = field(default_factory=dict)
+    parts: dict[str, dict[int, Any]] = field(default_factory=dict)
     fraction_done: float = 0.0
     message: str = ""
 
@@ -127,6 +132,8 @@ class LocalJobContext:
         pairs = self._source(query["source"])
         if name == "pairs":
             return iter(pairs)
+        if name == "labelled":
+            return iter(self.labelled.get(next(iter(query["source"].values())), ()))
         if name == "responses":
             return self._responses(pairs, self.scores.setdefault(query["checkpoint"], {}))
         raise JobError(f"There is no input called {name!r}.")
@@ -153,7 +160,10 @@ class LocalJobContext:
             self.checkpoints[uid] = CheckpointRef(uid, model.family, model.config, kept)
         return uid
 
-    def save_scores(self, checkpoint_uid: str, rows: Iterable[tuple[int, float]]) -> int:
+    def save_scores(
+        self, checkpoint_uid: str, rows: Iterable[tuple[int, float]], parts: Mapping[int, Any] | None = None
+    ) -> int:
+        self.parts.setdefault(checkpoint_uid, {}).update(parts or {})
         known = self.scores.setdefault(checkpoint_uid, {})
         new = {response_id: value for response_id, value in rows if response_id not in known}
         known.update(new)
@@ -176,6 +186,8 @@ class LocalJobContext:
 
     def _source(self, source: Mapping[str, str]) -> Sequence[PreferencePair]:
         uid = next(iter(source.values()))
+        if uid not in self.pairs and uid in self.labelled:
+            return ()
         if uid not in self.pairs:
             raise JobError(f"There is no source {uid!r}.", "Name a dataset or a snapshot that exists.")
         return self.pairs[uid]
@@ -188,7 +200,8 @@ class LocalJobContext:
                 if response_id is None or response_id in seen or response_id in scored:
                     continue
                 seen.add(response_id)
-                yield ResponseItem(response_id, pair.prompt, response)
+                extra = {"reference": pair.reference} if pair.reference else {}
+                yield ResponseItem(response_id, pair.prompt, response, extra)
 
 
 def _chosen_rejected(pair: PreferencePair, rewards: Mapping[int, float]) -> tuple[float, float]:

@@ -43,12 +43,16 @@ class ParallelScorer:
         for child, share in zip(self.children, shares, strict=True):
             _send(child, [items[i] for i in share])
         cut = [0, 0]
+        parts: list[Any] = [None] * len(items)
         for number, told in self._answers(on_batch):
             values[shares[number]] = told["values"]
             n_tokens[shares[number]] = told["n_tokens"]
             cut[0] += told["n_truncated"]
             cut[1] += told["n_response_cut"]
-        return Scores(values, n_tokens, n_truncated=cut[0], n_response_cut=cut[1])
+            for place, found in zip(shares[number], told["parts"] or (), strict=False):
+                parts[place] = found
+        has_parts = any(part is not None for part in parts)
+        return Scores(values, n_tokens, n_truncated=cut[0], n_response_cut=cut[1], parts=parts if has_parts else None)
 
     def _answers(self, on_batch: Callable[[int], None]) -> Iterator[tuple[int, dict[str, Any]]]:
         """The answer of every child as it comes, with signs of life in between."""
@@ -137,4 +141,4 @@ def _close_quietly(pipe: IO[bytes]) -> None:
 
 
 def _characters(item: Item) -> int:
-    return sum(len(message["content"]) for turns in item for message in turns)
+    return sum(len(message["content"]) for turns in item[:2] for message in turns)

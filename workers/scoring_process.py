@@ -30,6 +30,7 @@ def main(about: dict[str, Any], requests: BinaryIO, answers: BinaryIO) -> None:
                 n_tokens=scores.n_tokens.tolist(),
                 n_truncated=scores.n_truncated,
                 n_response_cut=scores.n_response_cut,
+                parts=scores.parts,
             )
     except JobError as error:
         answer(error=error.message, hint=error.hint)

@@ -1,7 +1,9 @@
 """Celery entry points: the one module here that imports Django apps."""
 
+import shutil
 import socket
 from os import getpid
+from pathlib import Path
 from typing import Any
 
 from celery import shared_task
@@ -78,11 +80,17 @@ def complete(run: Any, attempt: int, result: dict[str, Any]) -> None:
             followers = run_complete(run=run, attempt=attempt, result=result, now=timezone.now())
             for follower in followers:
                 enqueue(follower)
+        clear_work_folder(run)
     except OperationalError:
         raise
     except Exception as error:
         run_finish(run=run, attempt=attempt, state=Run.State.FAILED, error=describe(error), now=timezone.now())
         raise
+
+
+def clear_work_folder(run: Any) -> None:
+    """States to resume from are of no more use; what is kept lies in the artifact store."""
+    shutil.rmtree(Path(settings.VAR_DIR) / "runs" / str(run.uid), ignore_errors=True)
 
 
 def supervised(run: Any) -> dict[str, Any]:

@@ -56,6 +56,9 @@ class Score(models.Model):
         help_text="Key of reference, principle or rubric; empty for none.",
     )
     value = models.FloatField()
+    parts = models.JSONField(
+        null=True, help_text="What the family tells besides the reward: attributes, spread, tokens, steps."
+    )
 
     class Meta:
         constraints: ClassVar = [

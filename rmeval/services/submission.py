@@ -10,7 +10,7 @@ from annotator.models import Dataset, Project, User
 from rmeval.models import Checkpoint, RewardModel, Run
 from rmeval.services.runs import run_note, run_poke
 from rmeval.sources import source_of
-from rmeval.specs import check_references, job_of, spec_clean
+from rmeval.specs import check_fit, check_references, check_sources, job_of, needs_preferences, spec_clean
 from workers.tasks import enqueue
 
 
@@ -33,7 +33,10 @@ def run_submit(
     spec = spec_clean(job, spec)
     if idempotency_key and (known := same_key(project, idempotency_key, kind, spec)):
         return known
-    check_references(project, spec, needs_preferences=kind != "score")
+    check_references(project, spec)
+    reward_model = reward_model_of(project, spec)
+    check_sources(project, spec, needs_preferences=needs_preferences(job, spec, reward_model))
+    check_fit(job, spec, reward_model)
     try:
         with transaction.atomic():
             run = Run.objects.create(
@@ -42,7 +45,7 @@ def run_submit(
                 spec=spec,
                 created_by=user,
                 parent=parent,
-                reward_model=reward_model_of(project, spec),
+                reward_model=reward_model,
                 idempotency_key=idempotency_key or None,
                 enqueued_at=now,
                 message="Waiting for a worker",

@@ -80,7 +80,7 @@ def test_packed_equals_the_padded_forward_of_transformers(make, how) -> None:
     batch = renderer.encode(make_items(9))
     assert net.is_packed()
     with torch.inference_mode():
-        packed, padded = net(batch), net._head(net._padded(batch))
+        packed, padded = net(batch), net.outputs_of(net._padded(batch))
     assert packed.std() > 1e-4
     assert torch.allclose(packed, padded, atol=1e-5)
 
@@ -101,7 +101,7 @@ def test_packed_has_the_gradient_of_the_padded_forward(how) -> None:
     net, renderer = make_net("tiny-encoder", how)
     batch = renderer.encode(make_items(6))
     found = []
-    for forward in (net, lambda items: net._head(net._padded(items))):
+    for forward in (net, lambda items: net.outputs_of(net._padded(items))):
         net.zero_grad()
         forward(batch).square().sum().backward()
         found.append({n: p.grad.clone() for n, p in net.named_parameters() if p.grad is not None})
@@ -116,9 +116,9 @@ def test_padding_side_does_not_change_a_reward(kind, how) -> None:
     net, renderer = make_net(kind, how)
     batch = renderer.encode(make_items(7))
     with torch.inference_mode():
-        alone = torch.cat([net._head(net._padded([item])) for item in batch])
+        alone = torch.cat([net.outputs_of(net._padded([item])) for item in batch])
         for side in ("left", "right"):
-            assert torch.allclose(net._head(net._padded(batch, side)), alone, atol=1e-5)
+            assert torch.allclose(net.outputs_of(net._padded(batch, side)), alone, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", TINY_NAMES)

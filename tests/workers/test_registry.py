@@ -99,7 +99,7 @@ def test_a_wrong_field_is_pointed_at() -> None:
         ({"learning_rate": float("nan")}, "/learning_rate"),
         ({"bogus": 1}, "/bogus"),
         ({"objective": "nope"}, "/objective"),
-        ({"objective_config": {"nope": 1}}, "/objective_config"),
+        ({"objective": "bradley_terry", "objective_config": {"nope": 1}}, "/objective_config"),
         ({"source": {}}, "/source"),
         ({"source": {"dataset": "a", "snapshot": "b"}}, "/source"),
         ({"seed": -1}, "/seed"),

@@ -19,7 +19,7 @@ from workers.nn import failures, trainer
 from workers.nn.backbone import load_backbone
 from workers.nn.checkpoints import weights_differ
 from workers.nn.optimisation import learning_rate_share, make_optimizer
-from workers.nn.pair_data import read_pairs
+from workers.nn.units import read_units
 from workers.nn.reward_net import RewardNet
 from workers.nn.tiny import TINY_NAMES
 from workers.nn.trainer import Plan, Trainer
@@ -141,7 +141,7 @@ def make_trainer(tmp_path, budget: int, backbone: str = "tiny-encoder", n: int =
     loaded = load_backbone(backbone)
     objective_type = OBJECTIVES.get("bradley_terry")
     objective = objective_type(objective_type.Config())
-    data = read_pairs(make_pairs(n), Renderer(loaded.tokenizer, 200), objective, on_read=lambda _: None)
+    data = read_units(make_pairs(n), Renderer(loaded.tokenizer, 200), objective, on_read=lambda _: None)
     torch.manual_seed(0)
     plan = Plan(
         n_steps=4, n_pairs=n, learning_rate=1e-3, head_learning_rate=1e-3, n_warmup=1, weight_decay=0.01,
@@ -166,12 +166,12 @@ def test_micro_batches_add_up_to_the_whole_batch(tmp_path, backbone) -> None:
     for budget in (100_000, 700, 1):
         made = make_trainer(tmp_path / str(budget), budget, backbone)
         losses = [
-            made._backward(np.sort(rows), 16.0)[0] for rows in np.array_split(np.arange(16), 4 if budget < 900 else 1)
+            made._backward(1, np.sort(rows), 16.0)[0] for rows in np.array_split(np.arange(16), 4 if budget < 900 else 1)
         ]
         found.append((sum(losses), torch.cat([p.grad.flatten() for p in made.net.parameters() if p.grad is not None])))
     plain = make_trainer(tmp_path / "plain", 1, backbone)
     net = plain.net
-    a, b = (net._head(net._padded(side)) for side in (plain.data.a, plain.data.b))
+    a, b = (net.outputs_of(net._padded(side)) for side in plain.data.columns)
     sign = torch.tensor(np.sign(plain.data.targets.target - 0.5), dtype=torch.float32)
     loss = -torch.nn.functional.logsigmoid(sign * (a - b)).mean() + 0.01 * (a + b).square().mean()
     loss.backward()
@@ -200,7 +200,7 @@ def test_a_loss_that_is_not_a_number_ends_the_run_and_keeps_the_last_good_state(
     ctx = local.context()
     local.train(ctx, max_steps=2, checkpoint_every=1)
     made = make_trainer(local.folder / "nan", 500)
-    made.states.save(made.progress, made.net, made.optimizer)
+    made.states.save(made.progress, made.net, made.optimizer, made.margins)
     with torch.no_grad():
         made.net.head.bias.fill_(float("nan"))
     with pytest.raises(JobError, match="no longer a finite number at step 1") as caught:
@@ -279,7 +279,7 @@ def test_nothing_to_learn_from(local) -> None:
 
 def test_a_rule_cannot_be_trained(local) -> None:
     local.family, local.model = "length", {}
-    with pytest.raises(JobError, match="nothing to train"):
+    with pytest.raises(JobError, match="not made by training"):
         local.train()
 
 

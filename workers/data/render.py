@@ -45,6 +45,8 @@ class Encoded:
     """Tokens from the first of the response to the end, closing special tokens included."""
     n_prompt_dropped: int = 0
     n_response_dropped: int = 0
+    marks: NDArray[np.int32] | None = None
+    """Positions in `ids` to read at, such as the last token of every step; None for families that read none."""
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -41,12 +41,27 @@ class PreferencePair:
     prompt_key: str = ""
     """Unit of the train/validation split; made from the prompt when left empty."""
     source: str = ""
+    """Where the verdict comes from, for objectives and figures by source."""
     rater: str = ""
+    """Who gave the verdict, where that is known."""
+    soft_target: float | None = None
+    """P(response_a is preferred) from the shares of several raters; None where there is one verdict."""
+    reference: list[Message] | None = None
+    """A reference answer to the prompt, for families that compare with one."""
     meta: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.prompt_key:
             object.__setattr__(self, "prompt_key", prompt_key(self.prompt))
+
+    @property
+    def signed_strength(self) -> int:
+        """-3..3 as HelpSteer2-Preference writes it: negative where response_a is better, 0 for no preference.
+
+        A verdict without a stated strength counts as 1.
+        """
+        size = self.preference_strength or 1
+        return {"a": -size, "b": size}.get(self.verdict, 0)
 
     @property
     def chosen(self) -> list[Message]:
@@ -63,12 +78,40 @@ class PreferencePair:
 
 
 @dataclass(frozen=True, slots=True)
+class LabelledResponse:
+    """One response with what is known of it alone: ratings by attribute, labels of its steps, a reference answer."""
+
+    prompt: list[Message]
+    response: list[Message]
+    ratings: Mapping[str, float] = field(default_factory=dict)
+    """Value by attribute, on the attribute's own scale; an attribute that was not rated is absent."""
+    steps: Sequence[str] = ()
+    """Texts of the steps; joined they are the response, up to white space between them."""
+    step_labels: Sequence[float | None] = ()
+    """One a step, in [0, 1]: 1 right, 0 wrong; None where a step was not labelled."""
+    reference: list[Message] | None = None
+    response_id: int | None = None
+    example_id: int | None = None
+    weight: float = 1.0
+    prompt_key: str = ""
+    source: str = ""
+    rater: str = ""
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.prompt_key:
+            object.__setattr__(self, "prompt_key", prompt_key(self.prompt))
+
+
+@dataclass(frozen=True, slots=True)
 class ResponseItem:
     """One response to be scored."""
 
     response_id: int
     prompt: list[Message]
     response: list[Message]
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """What some families read besides: "reference" (messages), "steps" (texts), "rater", "source"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +127,8 @@ class Scores:
     n_tokens: NDArray[np.int64]
     n_truncated: int = 0
     n_response_cut: int = 0
+    parts: Sequence[Mapping[str, Any]] | None = None
+    """What the family tells besides the reward, a JSON object an item: attributes, spread, tokens, steps."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,8 +25,7 @@ class LengthScorer:
         return Scores(values, np.zeros(len(items), dtype=np.int64))
 
     def _length(self, item: Item) -> int:
-        _, response = item
-        return sum(len(m["content"]) if self.unit == "characters" else len(m["content"].split()) for m in response)
+        return sum(len(m["content"]) if self.unit == "characters" else len(m["content"].split()) for m in item[1])
 
 
 @FAMILIES.add("length")

@@ -39,6 +39,10 @@ class Score:
             default=None, ge=1, le=256, description="Processes to score with; empty: one a core for large inputs."
         )
 
+    @staticmethod
+    def needs_preferences(*_: Any) -> bool:
+        return False
+
     def run(self, ctx: JobContext, spec: Spec) -> dict[str, Any]:
         return score_missing(ctx, spec.checkpoint, spec.source, processes=spec.processes)
 
@@ -101,9 +105,10 @@ def _score_blocks(
             if n:
                 ctx.progress(done, max(total, done), f"Scored {done} of {max(total, done)} responses")
 
-        scores = scorer.score([(item.prompt, item.response) for item in block], on_batch=on_batch)
+        scores = scorer.score([(item.prompt, item.response, item.extra) for item in block], on_batch=on_batch)
         ids = [item.response_id for item in block]
-        told["n_scored"] += ctx.save_scores(checkpoint, zip(ids, scores.values.tolist(), strict=True))
+        parts = None if scores.parts is None else dict(zip(ids, scores.parts, strict=True))
+        told["n_scored"] += ctx.save_scores(checkpoint, zip(ids, scores.values.tolist(), strict=True), parts)
         told["n_truncated"] += scores.n_truncated
         told["n_response_cut"] += scores.n_response_cut
         told["n_tokens"] += int(scores.n_tokens.sum())

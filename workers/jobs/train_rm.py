@@ -5,8 +5,9 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from workers.context import JobContext
-from workers.errors import FieldProblem, JobError, SpecError
+from workers.errors import FieldProblem, SpecError
 from workers.families import FAMILIES
+from workers.families.base import CAPABILITIES
 from workers.jobs import JOBS
 from workers.jobs.base import Source
 from workers.objectives import OBJECTIVES
@@ -29,7 +30,10 @@ class TrainRewardModel:
         evaluate_on: list[Source] = Field(
             default=[], max_length=20, description="Sources to evaluate the new checkpoint on when training has ended."
         )
-        objective: str = Field(default="bradley_terry", description="Name of a training objective.")
+        objective: str = Field(
+            default="auto",
+            description="Name of a training objective; auto: the usual one of the reward model's family.",
+        )
         objective_config: dict[str, Any] = Field(default={}, description="Settings of the objective.")
         learning_rate: float = Field(default=5e-5, gt=0, le=1, description="Peak learning rate of the backbone.")
         head_learning_rate: float | None = Field(
@@ -68,38 +72,83 @@ class TrainRewardModel:
         dtype: Literal["auto", "float32", "bf16"] = Field(
             default="auto", description="Precision of the backbone; auto: bf16 where the hardware is faster with it."
         )
+        start_from: str | None = Field(
+            default=None, description="uid of a checkpoint whose weights are the start, as in training by stages."
+        )
+        freeze_backbone: bool | None = Field(
+            default=None,
+            description="Train the head alone, on features computed once; empty: as is usual for the family.",
+        )
+        rater_key: str | None = Field(
+            default=None, max_length=200, description="Metadata key that names the rater, for figures by rater."
+        )
+        source_key: str | None = Field(
+            default=None, max_length=200, description="Metadata key that names the source, for figures by source."
+        )
         seed: int = Field(default=0, ge=0, lt=2**32, description="Same seed, same data, same machine: same weights.")
 
         @field_validator("objective")
         @classmethod
         def _objective_exists(cls, value: str) -> str:
-            if value not in OBJECTIVES:
-                raise ValueError(f"There is no objective {value!r}; known: {', '.join(OBJECTIVES.names())}.")
+            if value != "auto" and value not in OBJECTIVES:
+                raise ValueError(f"There is no objective {value!r}; known: auto, {', '.join(OBJECTIVES.names())}.")
             return value
 
         @field_validator("objective_config")
         @classmethod
         def _objective_config_fits(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-            if "objective" in info.data:
+            if info.data.get("objective", "auto") != "auto":
                 try:
                     parse_spec(OBJECTIVES.get(info.data["objective"]).Config, value)
                 except SpecError as error:
                     raise ValueError("; ".join(f"{e['pointer'][1:]}: {e['detail']}" for e in error.errors)) from error
             return value
 
+    @staticmethod
+    def check(spec: Any, family: str) -> None:
+        """SpecError where the family cannot be trained as the spec asks."""
+        check_training(spec, family)
+
+    @staticmethod
+    def needs_preferences(spec: Any, family: str) -> bool:
+        """Objectives on labelled responses need none; whether the labels are there is known when they are read."""
+        return objective_of(spec, family).rows == "pairs"
+
     def run(self, ctx: JobContext, spec: Spec) -> dict[str, Any]:
         from workers.nn.training_job import train
 
         reference = ctx.load_reward_model(spec.reward_model)
-        try:
-            family: Any = FAMILIES.get(reference.family)
-        except UnknownName as error:
-            raise SpecError([FieldProblem(pointer="/reward_model", code="unknown", detail=str(error))]) from error
-        if not family.trainable:
-            raise JobError(
-                f"A reward model of the family {reference.family} is a rule: there is nothing to train.",
-                "Choose a reward model of a trainable family, such as scalar_head.",
-            )
-        objective_type: Any = OBJECTIVES.get(spec.objective)
-        objective = objective_type(parse_spec(objective_type.Config, spec.objective_config, at="/objective_config"))
+        family, objective = check_training(spec, reference.family)
         return train(ctx, spec, family, parse_spec(family.Config, reference.config, at="/reward_model"), objective)
+
+
+def objective_of(spec: Any, family: str) -> Any:
+    """The class of the objective: the family's own for auto."""
+    entry: Any = FAMILIES.get(family)
+    name = getattr(entry, "default_objective", "bradley_terry") if spec.objective == "auto" else spec.objective
+    return OBJECTIVES.get(name)
+
+
+def check_training(spec: Any, family_name: str) -> tuple[Any, Any]:
+    """Family and objective as the spec names them. SpecError where they do not go together, before a run starts."""
+    try:
+        family: Any = FAMILIES.get(family_name)
+    except UnknownName as error:
+        raise SpecError([FieldProblem(pointer="/reward_model", code="unknown", detail=str(error))]) from error
+    if not family.trainable:
+        detail = f"A reward model of the family {family_name} is not made by training. Choose one of another family."
+        raise SpecError([FieldProblem(pointer="/reward_model", code="not_trainable", detail=detail)])
+    objective = objective_of(spec, family_name)
+    lacking = sorted(objective.needs - family.capabilities)
+    if lacking:
+        fitting = [other for other, entry in OBJECTIVES.items() if entry.needs <= family.capabilities]
+        wanted = " and ".join(CAPABILITIES[word] for word in lacking)
+        detail = (
+            f"The objective {objective.name} needs a family that {wanted}; "
+            f"{family_name} does not. Objectives for it: {', '.join(sorted(fitting))}."
+        )
+        raise SpecError([FieldProblem(pointer="/objective", code="does_not_fit", detail=detail)])
+    if spec.freeze_backbone and "features" not in family.capabilities:
+        detail = f"The family {family_name} has no head that can be trained on its own. Leave this at no."
+        raise SpecError([FieldProblem(pointer="/freeze_backbone", code="does_not_fit", detail=detail)])
+    return family, objective(parse_spec(objective.Config, spec.objective_config, at="/objective_config"))

@@ -31,7 +31,8 @@ class Weights:
         """Copy every tensor; nothing may be missing, left over or of another shape."""
         own = net.state_dict()
         wrong = sorted(n for n in own.keys() & self.tensors.keys() if own[n].shape != self.tensors[n].shape)
-        if any(name.startswith("head.") for name in wrong) or "head.weight" not in self.tensors:
+        amiss = {*wrong, *(own.keys() ^ self.tensors.keys())}
+        if any(name.startswith("head.") for name in amiss):
             raise JobError(
                 "The reward head in this checkpoint does not fit its backbone.",
                 "Use a checkpoint that train_rm has written for this reward model.",

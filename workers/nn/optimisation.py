@@ -5,12 +5,10 @@ import math
 from torch import nn
 from torch.optim import AdamW, Optimizer
 
-from workers.nn.reward_net import RewardNet
+from workers.nn.net import Net
 
 
-def make_optimizer(
-    net: RewardNet, learning_rate: float, *, head_learning_rate: float, weight_decay: float
-) -> Optimizer:
+def make_optimizer(net: Net, learning_rate: float, *, head_learning_rate: float, weight_decay: float) -> Optimizer:
     """AdamW; matrices decay, biases and norms do not; the reward head has a rate of its own."""
     groups = []
     for module, rate in ((net.backbone, learning_rate), (net.head, head_learning_rate)):

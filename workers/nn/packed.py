@@ -60,6 +60,15 @@ class PackedBert:
             return _means(x, kept)
         return _means(self._layer(self.layers[-1], x, sizes), sizes)
 
+    def states(self, batch: Sequence[Encoded], tick: Callable[[], None]) -> Sequence[Tensor]:
+        """Last hidden states of every token, one tensor (tokens, width) a sequence."""
+        sizes = [len(item) for item in batch]
+        x = self._embed(batch, sizes)
+        for layer in self.layers:
+            tick()
+            x = _with_tick(self._layer(layer, x, sizes), tick)
+        return torch.split(x, sizes)
+
     def _embed(self, batch: Sequence[Encoded], sizes: Sequence[int]) -> Tensor:
         e = self.embeddings
         ids = torch.cat([torch.from_numpy(item.ids).long() for item in batch])

@@ -1,72 +1,94 @@
-"""A backbone with a float32 reward head: encoded conversations in, rewards out."""
+"""A backbone whose pooled state a head turns into rewards."""
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from typing import Any, Literal
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from workers.data.collate import length_batches
 from workers.data.render import Encoded
 from workers.nn.backbone import Backbone
+from workers.nn.heads import Head, ScalarHead
+from workers.nn.net import Dtype, Net, no_tick, pad_batch, set_dropout, tick_in_layers
 from workers.nn.packed import PACKABLE, PackedBert, is_packable
 from workers.nn.pooling import Pooling, pool
 
-Dtype = Literal["float32", "bf16"]
+__all__ = ["Dtype", "RewardNet", "no_tick", "pad_batch"]
 
 
-def no_tick() -> None:
-    """For callers that need no sign of life."""
+class RewardNet(Net):
+    """Outputs of a head on one vector a sequence; the head is float32, whatever the backbone computes in."""
 
-
-class RewardNet(nn.Module):
-    """Rewards of shape (n,), float32, whatever the backbone computes in."""
-
-    def __init__(self, backbone: Backbone, pooling: Pooling, *, dropout: float = 0.0, dtype: Dtype = "float32") -> None:
-        super().__init__()
+    def __init__(
+        self,
+        backbone: Backbone,
+        pooling: Pooling,
+        *,
+        head: Head | None = None,
+        dropout: float = 0.0,
+        dtype: Dtype = "float32",
+    ) -> None:
+        super().__init__(pad_id=int(backbone.tokenizer.pad_token_id or 0), dtype=dtype)
         self.backbone = backbone.model
-        self.head = nn.Linear(backbone.width, 1)
-        nn.init.normal_(self.head.weight, std=0.02)
-        nn.init.zeros_(self.head.bias)
+        self.head = ScalarHead(backbone.width) if head is None else head
         self.pooling: Pooling = pooling
-        self.pad_id = int(backbone.tokenizer.pad_token_id or 0)
-        self.dtype: Dtype = dtype
-        self.tick: Callable[[], None] = no_tick
-        _set_dropout(self.backbone, dropout)
-        _tick_in_layers(self)
-
-    @property
-    def device(self) -> torch.device:
-        return self.head.weight.device
+        self.is_causal = backbone.is_causal
+        set_dropout(self.backbone, dropout)
+        tick_in_layers(self)
 
     def is_packed(self) -> bool:
-        """Does this model, on this device, in this mode, run without padding?"""
         model = self.backbone
         return self.device.type == "cpu" and model.config.model_type in PACKABLE and is_packable(model)
 
     def forward(self, batch: Sequence[Encoded]) -> Tensor:
-        """Rewards of one batch in one pass; the caller keeps it within memory."""
-        with self._precision():
-            if self.is_packed():
-                vectors = PackedBert(self.backbone).pooled(batch, self.pooling, self.tick)
-            else:
-                vectors = self._padded(batch)
-        return self._head(vectors)
+        """Outputs of one batch in one pass; the caller keeps it within memory."""
+        return self.outputs_of(*self.features(batch))
 
-    def forward_bucketed(self, batch: Sequence[Encoded], budget: int) -> Tensor:
-        """The same rewards, in passes of similar length and at most `budget` tokens each where padding costs."""
-        lengths = [len(item) for item in batch]
-        if self.is_packed() and sum(lengths) <= budget:
-            rewards: Tensor = self(batch)
-            return rewards
-        buckets = list(length_batches(lengths, budget, is_padded=not self.is_packed()))
-        rewards = torch.cat([self([batch[i] for i in bucket]) for bucket in buckets])
-        back = torch.from_numpy(np.argsort(np.concatenate(buckets), kind="stable"))
-        return rewards[back.to(rewards.device)]
+    def outputs_of(self, vectors: Tensor, prompts: Tensor | None = None) -> Tensor:
+        """The head on vectors of shape (n, width), in float32."""
+        with torch.autocast(self.device.type, enabled=False):
+            found: Tensor = self.head(vectors.float(), None if prompts is None else prompts.float())
+        return found
+
+    def features(self, batch: Sequence[Encoded]) -> tuple[Tensor, Tensor | None]:
+        """Pooled vectors (n, width), and those of the prompts alone where the head asks for them.
+
+        A causal model's prompt vector is the state just before the response, which cannot have seen it; an encoder
+        reads the prompt once more by itself.
+        """
+        if not self.head.needs_prompt:
+            return self._pooled(batch), None
+        if not self.is_causal:
+            return self._pooled(batch), self._pooled([prompt_of(item) for item in batch])
+        states = self.states(batch)
+        ends = torch.stack([s[len(item) - item.n_response - 1] for s, item in zip(states, batch, strict=True)])
+        return torch.stack([self.pool_one(s, item) for s, item in zip(states, batch, strict=True)]), ends
+
+    def states(self, batch: Sequence[Encoded]) -> list[Tensor]:
+        """Last hidden states of every token: one tensor (tokens, width) a sequence, padding left out."""
+        with self.precision():
+            if self.is_packed():
+                return list(PackedBert(self.backbone).states(batch, self.tick))
+            hidden, _ = self._hidden(batch)
+            return [row[: len(item)] for row, item in zip(hidden, batch, strict=True)]
+
+    def _pooled(self, batch: Sequence[Encoded]) -> Tensor:
+        with self.precision():
+            if self.is_packed():
+                return PackedBert(self.backbone).pooled(batch, self.pooling, self.tick)
+            return self._padded(batch)
+
+    def pool_one(self, states: Tensor, item: Encoded) -> Tensor:
+        mask = torch.ones(1, len(states), dtype=torch.long, device=states.device)
+        n_response = torch.tensor([item.n_response], device=states.device)
+        return pool(states[None], mask, self.pooling, n_response)[0]
 
     def _padded(self, batch: Sequence[Encoded], side: Literal["left", "right"] = "right") -> Tensor:
+        hidden, mask = self._hidden(batch, side)
+        n_response = torch.tensor([item.n_response for item in batch], device=self.device)
+        return pool(hidden, mask, self.pooling, n_response)
+
+    def _hidden(self, batch: Sequence[Encoded], side: Literal["left", "right"] = "right") -> tuple[Tensor, Tensor]:
         ids, mask = pad_batch(batch, self.pad_id, side)
         ids, mask = ids.to(self.device), mask.to(self.device)
         inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": None if bool(mask.all()) else mask}
@@ -74,52 +96,10 @@ class RewardNet(nn.Module):
             inputs["position_ids"] = (mask.cumsum(dim=1) - 1).clamp(min=0)
         if hasattr(self.backbone.config, "use_cache"):
             inputs["use_cache"] = False
-        hidden = self.backbone(**inputs).last_hidden_state
-        n_response = torch.tensor([item.n_response for item in batch], device=self.device)
-        return pool(hidden, mask, self.pooling, n_response)
-
-    def _head(self, vectors: Tensor) -> Tensor:
-        with torch.autocast(self.device.type, enabled=False):
-            rewards: Tensor = self.head(vectors.float()).squeeze(-1)
-        return rewards
-
-    def _precision(self) -> AbstractContextManager[Any]:
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype == "bf16")
+        return self.backbone(**inputs).last_hidden_state, mask
 
 
-def pad_batch(batch: Sequence[Encoded], pad_id: int, side: Literal["left", "right"]) -> tuple[Tensor, Tensor]:
-    """Ids and mask of shape (n, longest)."""
-    width = max(len(item) for item in batch)
-    ids = torch.full((len(batch), width), pad_id, dtype=torch.long)
-    mask = torch.zeros(len(batch), width, dtype=torch.long)
-    for row, item in enumerate(batch):
-        where = slice(0, len(item)) if side == "right" else slice(width - len(item), width)
-        ids[row, where] = torch.from_numpy(item.ids).long()
-        mask[row, where] = 1
-    return ids, mask
-
-
-def _set_dropout(model: Any, p: float) -> None:
-    """One rate everywhere. 0 is also a matter of speed: with dropout, attention on a CPU leaves its fast path."""
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = p
-        if isinstance(getattr(module, "attention_dropout", None), float):
-            module.attention_dropout = p
-    for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "attention_dropout"):
-        if hasattr(model.config, name):
-            setattr(model.config, name, p)
-
-
-def _tick_in_layers(net: RewardNet) -> None:
-    """Call net.tick at every layer, forward and (on a CPU) backward: one pass can take seconds."""
-
-    def after(_: nn.Module, __: Any, output: Any) -> None:
-        net.tick()
-        hidden = output[0] if isinstance(output, tuple) else output
-        if isinstance(hidden, Tensor) and hidden.requires_grad and hidden.device.type == "cpu":
-            hidden.register_hook(lambda _: net.tick())  # type: ignore[no-untyped-call]
-
-    stacks = [m for m in net.backbone.modules() if isinstance(m, nn.ModuleList)]
-    for layer in max(stacks, key=len, default=nn.ModuleList()):
-        layer.register_forward_hook(after)
+def prompt_of(item: Encoded) -> Encoded:
+    """The part before the response."""
+    n = max(1, len(item) - item.n_response)
+    return Encoded(ids=item.ids[:n], n_response=1)

@@ -1,12 +1,14 @@
 """The training loop: exact optimiser batches in micro-batches of similar length, resumable bit for bit.
 
-A batch of pairs is cut into groups under a token budget, pairs of similar length together. The loss of a pair depends
-on that pair alone, so the groups' gradients add up to the gradient of the whole batch; only one group's activations are
-in memory at a time. Every random draw follows from (seed, epoch) or (seed, step), so a position is just a step number.
+A batch of units (pairs, or labelled responses) is cut into groups under a token budget, units of similar length
+together. The loss of a unit depends on that unit alone (an objective says so where it does not), so the groups'
+gradients add up to the gradient of the whole batch; only one group's activations are in memory at a time. Every random
+draw follows from (seed, epoch) or (seed, step), so a position is just a step number.
 """
 
 import math
 import time
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,15 +20,16 @@ from workers.context import JobContext
 from workers.data.collate import length_batches
 from workers.errors import JobError
 from workers.nn.failures import explaining_memory
+from workers.nn.net import Net, no_tick
 from workers.nn.optimisation import learning_rate_share, make_optimizer, set_learning_rates
-from workers.nn.pair_data import PairData
-from workers.nn.reward_net import RewardNet, no_tick
 from workers.nn.ticks import Throttle
 from workers.nn.training_state import Progress, StateStore
-from workers.nn.validation import validate
+from workers.nn.units import UnitData
+from workers.nn.view import BatchView
 from workers.objectives.base import Objective
 
 Rows = NDArray[np.int64]
+SHOWN_IN_ERROR = 8
 MEMORY_ADVICE = "Lower token_budget first (it changes no result), then max_length, or choose a smaller backbone."
 
 
@@ -51,8 +54,7 @@ class Plan:
 @dataclass(frozen=True)
 class StepResult:
     loss: float
-    n_right: int
-    margin_mean: float
+    metrics: dict[str, float]
     grad_norm: float
     n_tokens: int
 
@@ -63,9 +65,9 @@ class Trainer:
     def __init__(
         self,
         ctx: JobContext,
-        net: RewardNet,
+        net: Net,
         objective: Objective,
-        data: PairData,
+        data: UnitData,
         rows: tuple[Rows, Rows],
         *,
         plan: Plan,
@@ -79,14 +81,18 @@ class Trainer:
         self.optimizer = make_optimizer(
             net, plan.learning_rate, head_learning_rate=plan.head_learning_rate, weight_decay=plan.weight_decay
         )
+        self.margins = np.full((2, len(data)), np.nan, dtype=np.float32)
+        """Last known margin of every pair: as the epoch began, and now. For objectives that order or choose by it."""
         self.tick = Throttle(ctx.checkpoint)
+        self._order: tuple[int, Rows] | None = None
         self.n_steps_here = 0
         self.started = 0.0
 
     def run(self) -> str:
         """Train to the end; says in words why it ended."""
         if self.progress.step:
-            self.states.restore(self.progress, self.net, self.optimizer)
+            self.margins = self.states.restore(self.progress, self.net, self.optimizer, self.margins)
+        self.objective.begin(self.net, self.data, self.train_rows, budget=self.plan.token_budget)
         self.net.tick, self.started = self.tick, time.monotonic()
         try:
             with explaining_memory(MEMORY_ADVICE):
@@ -110,16 +116,22 @@ class Trainer:
                 self._validate(step)
             self.progress.elapsed_s = before_s + time.monotonic() - self.started
             if step % self.plan.checkpoint_every == 0 or step == self.plan.n_steps or self._is_stalled():
-                self.states.save(self.progress, self.net, self.optimizer)
+                self.states.save(self.progress, self.net, self.optimizer, self.margins)
         return f"All {self.plan.n_steps} steps done"
 
     def _batch(self, step: int) -> Rows:
-        """Rows of one step: the training rows in an order of the seed and the epoch, the last batch may be short."""
-        n = len(self.train_rows)
-        n_batches = math.ceil(n / self.plan.n_pairs)
-        epoch, place = divmod(step - 1, n_batches)
-        order = np.random.default_rng([self.plan.seed, epoch]).permutation(n)
-        return self.train_rows[order[place * self.plan.n_pairs : (place + 1) * self.plan.n_pairs]]
+        """Rows of one step, in the objective's order of the epoch; the last batch of an epoch may be short."""
+        epoch, place = self._place(step)
+        if place == 0:
+            self.margins[0] = self.margins[1]
+        if self._order is None or self._order[0] != epoch:
+            order = self.objective.order(epoch, self.data, self.train_rows, self.margins[0], seed=self.plan.seed)
+            self._order = (epoch, order)
+        return self._order[1][place * self.plan.n_pairs : (place + 1) * self.plan.n_pairs]
+
+    def _place(self, step: int) -> tuple[int, int]:
+        """Epoch and number within it of a step."""
+        return divmod(step - 1, math.ceil(len(self.train_rows) / self.plan.n_pairs))
 
     def _step(self, step: int, rows: Rows) -> StepResult:
         torch.manual_seed(self.plan.seed * 1_000_003 + step)  # for dropout, which is then the same after a resume
@@ -127,41 +139,43 @@ class Trainer:
         share = learning_rate_share(step, n_warmup=self.plan.n_warmup, n_steps=self.plan.n_steps)
         set_learning_rates(self.optimizer, share)
         total_weight = float(self.data.targets.weight[rows].sum())
-        losses, margins = [], np.zeros(len(rows))
-        for group in length_batches(self.lengths[rows], self.plan.token_budget, is_padded=False):
-            self.ctx.checkpoint()
-            loss, margins[group] = self._backward(rows[group], total_weight)
-            losses.append(loss)
+        loss, metrics = 0.0, Counter[str]()
+        with self.objective.around_step(self.net, step):
+            for group in length_batches(self.lengths[rows], self.plan.token_budget, is_padded=False):
+                self.ctx.checkpoint()
+                part, told = self._backward(step, rows[group], total_weight)
+                loss += part
+                metrics.update({name: value * len(group) / len(rows) for name, value in told.items()})
         norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.plan.max_grad_norm)
-        self._insist_finite(step, sum(losses), float(norm))
+        self._insist_finite(step, loss, float(norm), rows)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        preferred = np.sign(self.data.targets.target[rows] - 0.5) * margins
-        return StepResult(
-            loss=sum(losses),
-            n_right=int((preferred > 0).sum()),
-            margin_mean=float(preferred.mean()),
-            grad_norm=float(norm),
-            n_tokens=int(self.lengths[rows].sum()),
+        n_tokens = int(self.lengths[rows].sum())
+        return StepResult(loss=loss, metrics=dict(metrics), grad_norm=float(norm), n_tokens=n_tokens)
+
+    def _backward(self, step: int, rows: Rows, total_weight: float) -> tuple[float, dict[str, float]]:
+        """Add the gradient of these units' share of the batch loss; that share, and the objective's metrics."""
+        epoch, _ = self._place(step)
+        view = BatchView(
+            self.net, self.data, rows, budget=self.plan.token_budget, step=step, epoch=epoch, seed=self.plan.seed
         )
-
-    def _backward(self, rows: Rows, total_weight: float) -> tuple[float, NDArray[np.float64]]:
-        """Add the gradient of these pairs' share of the batch loss; that share and the margins r_a - r_b."""
-        responses = [self.data.a[i] for i in rows] + [self.data.b[i] for i in rows]
-        rewards_a, rewards_b = self.net.forward_bucketed(responses, self.plan.token_budget).chunk(2)
-        loss: Tensor = self.objective.loss(rewards_a, rewards_b, self.data.targets.rows(rows)).sum() / total_weight
-        if loss.isfinite():
+        loss: Tensor = self.objective.batch_loss(view).sum() / total_weight
+        if loss.isfinite() and loss.requires_grad:
             loss.backward()  # type: ignore[no-untyped-call]
-        margins = (rewards_a - rewards_b).detach().double().cpu().numpy()
-        return loss.item(), margins
+        if len(self.data.columns) == 2:
+            rewards_a, rewards_b = (part.detach().float().cpu().numpy() for part in view.rewards)
+            self.margins[1, rows] = rewards_a - rewards_b
+        return loss.item(), self.objective.step_metrics(view)
 
-    def _insist_finite(self, step: int, loss: float, grad_norm: float) -> None:
+    def _insist_finite(self, step: int, loss: float, grad_norm: float, rows: Rows) -> None:
         if math.isfinite(loss) and math.isfinite(grad_norm):
             return
         what = "loss" if not math.isfinite(loss) else "gradient"
         kept = self.states.newest()
+        named = ", ".join(self.data.ids[i] for i in rows[:SHOWN_IN_ERROR]) if self.data.ids else "not named"
         raise JobError(
-            f"The {what} was no longer a finite number at step {step}.",
+            f"The {what} was no longer a finite number at step {step}. The batch: {named}"
+            + (f" and {len(rows) - SHOWN_IN_ERROR} more." if len(rows) > SHOWN_IN_ERROR else "."),
             "Lower learning_rate (or head_learning_rate), raise warmup_share, or use dtype float32. "
             + (f"The state of step {kept.step} is kept." if kept else "No state had been saved yet."),
         )
@@ -173,8 +187,7 @@ class Trainer:
         self.ctx.metric(
             step,
             loss=result.loss,
-            accuracy=result.n_right / n_pairs,
-            margin_mean=result.margin_mean,
+            **result.metrics,
             learning_rate=self.optimizer.param_groups[0]["lr"],
             grad_norm=result.grad_norm,
             pairs_per_s=n_pairs / took_s,
@@ -187,7 +200,7 @@ class Trainer:
     def _validate(self, step: int) -> None:
         if not len(self.validation_rows):
             return
-        found = validate(self.net, self.objective, self.data, self.validation_rows, budget=self.plan.token_budget)
+        found = self.objective.validation(self.net, self.data, self.validation_rows, budget=self.plan.token_budget)
         self.ctx.metric(step, **found.as_metrics())
         self.progress.last = found.as_json(step)
         if self.progress.best is None or found.loss < self.progress.best["loss"]:

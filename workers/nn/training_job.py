@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,49 +16,68 @@ from workers.data.render import Renderer
 from workers.data.split import split_by_prompt
 from workers.environment import describe_environment, keep_freed_memory, peak_rss_mib
 from workers.errors import JobError
-from workers.nn.backbone import Backbone, load_backbone
-from workers.nn.checkpoints import read_about, write_checkpoint
-from workers.nn.pair_data import PairData, read_pairs
+from workers.families.base import Item
+from workers.nn.backbone import Backbone
+from workers.nn.checkpoints import read_about, read_checkpoint, write_checkpoint
+from workers.nn.features import compute_features
+from workers.nn.net import Net
 from workers.nn.precision import choose_dtype
 from workers.nn.reward_net import RewardNet
 from workers.nn.trainer import Plan, Rows, Trainer
 from workers.nn.training_state import Progress, StateStore
+from workers.nn.units import Keys, UnitData, read_units
 from workers.objectives.base import Objective
 
 SAME_REWARD = 1e-4
 EVALUATIONS = 10
 
 
+@dataclass(frozen=True)
+class Start:
+    """What a run begins with: a backbone, and the weights of another checkpoint where it goes on from one."""
+
+    backbone: Backbone
+    weights: Any = None
+    family: str = ""
+
+
 def train(ctx: JobContext, spec: Any, family: Any, config: Any, objective: Objective) -> dict[str, Any]:
     """Train to the end or from where an earlier attempt was killed; the result as JSON."""
     keep_freed_memory()
     started = time.monotonic()
-    ctx.progress(0, 1, f"Loading the backbone {config.backbone}")
-    backbone = load_backbone(config.backbone)
+    begin = _start(ctx, spec, family, config)
     ctx.checkpoint()
-    data = _read(ctx, spec, family.renderer(config, backbone), objective)
-    rows = split_by_prompt(data.prompt_keys, validation_share=spec.validation_share, seed=spec.seed)
+    data = _read(ctx, spec, family, config, family.renderer(config, begin.backbone), objective)
+    rows = split_by_prompt(objective.split_keys(data), validation_share=spec.validation_share, seed=spec.seed)
     states = StateStore(ctx.work_dir / "states")
-    progress = _progress(ctx, spec, config, data, states)
+    progress = _progress(ctx, spec, config, data, states, objective)
     torch.manual_seed(spec.seed)  # the fresh reward head
-    net = family.net(config, backbone, dtype=progress.dtype)
+    net: Net = family.net(config, begin.backbone, dtype=progress.dtype)
+    if begin.weights is not None:
+        ctx.log(family.adopt(net, begin.weights, begin.family))
     if torch.cuda.is_available():
         net.cuda()
-    plan = make_plan(spec, n_train=len(rows[0]))
-    _announce(ctx, data, rows, progress)
-    trainer = Trainer(ctx, net, objective, data, rows, plan=plan, states=states, progress=progress)
-    ended = trainer.run()
+    is_frozen = _freeze(ctx, spec, family, net, data)
+    _announce(ctx, data, rows, progress, objective)
+    if is_frozen and hasattr(family, "fit_head"):
+        ended = _fit(ctx, spec, family, config, objective, net=net, data=data, rows=rows, progress=progress)
+    else:
+        plan = make_plan(spec, n_train=len(rows[0]))
+        ended = Trainer(ctx, net, objective, data, rows, plan=plan, states=states, progress=progress).run()
     ctx.log(ended)
     if spec.keep == "best" and progress.best_step not in (None, progress.step):
         states.load_best(progress.best_step, net)
+    finished = objective.finish(net, data, rows[0], budget=spec.token_budget)
     folder = ctx.work_dir / "checkpoint"
-    error = _store(ctx, folder, net, backbone, family=family, config=config, data=data, progress=progress)
+    error = _store(ctx, folder, net, begin.backbone, family=family, config=config, data=data, progress=progress)
     kept_step = progress.best_step if spec.keep == "best" and progress.best_step else progress.step
     meta = {"step": kept_step, "validation": progress.best if kept_step == progress.best_step else progress.last}
     uid = ctx.save_artifact(folder, kind="checkpoint", name="checkpoint", meta=meta)
     return {
         "checkpoint": uid,
         "ended": ended,
+        "objective": type(objective).name,
+        "backbone_frozen": is_frozen,
         "n_pairs": data.n_read,
         "n_train": len(rows[0]),
         "n_validation": len(rows[1]),
@@ -69,6 +89,7 @@ def train(ctx: JobContext, spec: Any, family: Any, config: Any, objective: Objec
         "kept_step": kept_step,
         "validation_final": progress.last,
         "validation_best": progress.best,
+        **({"finished": finished} if finished else {}),
         "seconds": round(time.monotonic() - started, 3),
         "training_s": round(progress.elapsed_s, 3),
         "pairs_per_s": round(progress.n_pairs_seen / progress.elapsed_s, 3) if progress.elapsed_s else None,
@@ -79,6 +100,59 @@ def train(ctx: JobContext, spec: Any, family: Any, config: Any, objective: Objec
         "probe_difference": error,
         "environment": describe_environment(),
     }
+
+
+def _start(ctx: JobContext, spec: Any, family: Any, config: Any) -> Start:
+    if spec.start_from is None:
+        ctx.progress(0, 1, f"Loading the backbone {config.backbone}")
+        return Start(family.load_backbone(config))
+    ctx.progress(0, 1, "Loading the checkpoint to start from")
+    reference = ctx.load_checkpoint(spec.start_from)
+    if reference.path is None:
+        raise JobError("The checkpoint to start from is a rule: it has no weights.", "Choose a trained checkpoint.")
+    backbone, weights = read_checkpoint(reference.path)
+    return Start(backbone, weights, reference.family)
+
+
+def _freeze(ctx: JobContext, spec: Any, family: Any, net: Net, data: UnitData) -> bool:
+    """Freeze the backbone where the run or the family asks for it, and compute its features once."""
+    wanted = family.frozen if spec.freeze_backbone is None else spec.freeze_backbone
+    if not wanted:
+        return False
+    if not isinstance(net, RewardNet):
+        raise JobError("This family has no head apart from its backbone.", "Leave freeze_backbone at no.")
+    net.backbone.requires_grad_(False)
+
+    def on_done(done: int, total: int) -> None:
+        ctx.checkpoint()
+        ctx.progress(done, total, f"Read {done} of {total} texts with the frozen backbone")
+
+    data.features = compute_features(net, data, ctx.work_dir / "features", budget=spec.token_budget, on_done=on_done)
+    return True
+
+
+def _fit(
+    ctx: JobContext,
+    spec: Any,
+    family: Any,
+    config: Any,
+    objective: Objective,
+    *,
+    net: Net,
+    data: UnitData,
+    rows: tuple[Rows, Rows],
+    progress: Progress,
+) -> str:
+    """A head with a closed form: solved, not trained step by step."""
+    ctx.progress(0, 1, "Solving for the head")
+    ended: str = family.fit_head(ctx, config, objective, net=net, data=data, rows=rows, spec=spec)
+    progress.step = 1
+    if len(rows[1]):
+        found = objective.validation(net, data, rows[1], budget=spec.token_budget)
+        ctx.metric(1, **found.as_metrics())
+        progress.last = progress.best = found.as_json(1)
+        progress.best_step = 1
+    return ended
 
 
 def make_plan(spec: Any, *, n_train: int) -> Plan:
@@ -102,26 +176,46 @@ def make_plan(spec: Any, *, n_train: int) -> Plan:
     )
 
 
-def _read(ctx: JobContext, spec: Any, renderer: Renderer, objective: Objective) -> PairData:
+def _read(ctx: JobContext, spec: Any, family: Any, config: Any, renderer: Renderer, objective: Objective) -> UnitData:
     query = spec.source.query()
-    total = ctx.count_input("pairs", source=query)
+    kind = objective.rows
+    total = ctx.count_input(kind, source=query)
+    what = "pairs" if kind == "pairs" else "labelled responses"
 
     def on_read(n: int) -> None:
         ctx.checkpoint()
-        ctx.progress(0, 1, f"Read {n} of {max(n, total)} pairs")
+        ctx.progress(0, 1, f"Read {n} of {max(n, total)} {what}")
 
-    data = read_pairs(ctx.open_input("pairs", source=query), renderer, objective, on_read=on_read)
+    data = read_units(
+        ctx.open_input(kind, source=query),
+        renderer,
+        objective,
+        on_read=on_read,
+        encode=lambda found, items: family.encode(config, found, items),
+        unfit=lambda item: family.unfit(config, item),
+        keys=Keys(rater=spec.rater_key, source=spec.source_key),
+    )
     if not len(data):
-        raise JobError(
-            f"There is nothing to learn from: of {data.n_read} pairs none has a chosen and a rejected response.",
-            "Choose a source with preferences, or an objective that has a use for ties.",
-        )
+        raise JobError(_nothing(data, what), "Choose a source that has what this objective learns from.")
     return data
 
 
-def _progress(ctx: JobContext, spec: Any, config: Any, data: PairData, states: StateStore) -> Progress:
+def _nothing(data: UnitData, what: str) -> str:
+    why = ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in sorted(data.left_out.items()))
+    return f"There is nothing to learn from: none of {data.n_read} {what} can be used" + (f" ({why})." if why else ".")
+
+
+def _progress(
+    ctx: JobContext, spec: Any, config: Any, data: UnitData, states: StateStore, objective: Objective
+) -> Progress:
     """Where an earlier attempt of this run was; from the start when its data or settings were others."""
-    told = [spec.model_dump(mode="json"), config.model_dump(mode="json"), data.fingerprint, str(torch.__version__)]
+    told = [
+        spec.model_dump(mode="json"),
+        config.model_dump(mode="json"),
+        type(objective).name,
+        data.fingerprint,
+        str(torch.__version__),
+    ]
     fingerprint = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
     found = states.newest()
     if found is not None and found.fingerprint == fingerprint:
@@ -129,12 +223,14 @@ def _progress(ctx: JobContext, spec: Any, config: Any, data: PairData, states: S
         return found
     if found is not None:
         ctx.log("The data or the settings changed since the saved state: starting again from the first step", "warning")
-    states.clear()
     return Progress(fingerprint=fingerprint, dtype=choose_dtype(spec.dtype))
 
 
-def _announce(ctx: JobContext, data: PairData, rows: tuple[Rows, Rows], progress: Progress) -> None:
-    ctx.log(f"{len(rows[0])} pairs to train on, {len(rows[1])} held out, no prompt in both; {progress.dtype}")
+def _announce(
+    ctx: JobContext, data: UnitData, rows: tuple[Rows, Rows], progress: Progress, objective: Objective
+) -> None:
+    what = "pairs" if objective.rows == "pairs" else "labelled responses"
+    ctx.log(f"{len(rows[0])} {what} to train on, {len(rows[1])} held out, no prompt in both; {progress.dtype}")
     if data.left_out:
         why = ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in sorted(data.left_out.items()))
         ctx.log(f"Left out: {why}", "warning")
@@ -143,43 +239,54 @@ def _announce(ctx: JobContext, data: PairData, rows: tuple[Rows, Rows], progress
     if data.n_response_cut:
         ctx.log(f"{data.n_response_cut} responses alone were longer than the model reads; their end was cut", "warning")
     if len(rows[1]) == 0:
-        ctx.log("No pairs are held out: there is no validation, and the weights of the last step are kept", "warning")
+        ctx.log(f"No {what} are held out: there is no validation, and the weights of the last step are kept", "warning")
+    if objective.is_batch_coupled and data.features is None:
+        ctx.log(
+            "The loss of a unit depends on the others in its batch: gradients are of groups under token_budget, which"
+            " is not the same as one large batch",
+            "warning",
+        )
 
 
 def _store(
     ctx: JobContext,
     folder: Path,
-    net: RewardNet,
+    net: Net,
     backbone: Backbone,
     *,
     family: Any,
     config: Any,
-    data: PairData,
+    data: UnitData,
     progress: Progress,
 ) -> float:
     """Write the checkpoint, open it as scoring will, and refuse it when it gives the probes other rewards."""
     ctx.progress(1, 1, "Saving and checking the reward model")
     renderer = family.renderer(config, backbone)
-    rewards = _probe_rewards(net, renderer, data)
+    rewards = _probe_rewards(net, family.encode(config, renderer, data.probes))
     about = {
         "format": 1,
         "family": family.name,
         "config": config.model_dump(mode="json"),
-        "pooling": net.pooling,
+        **({"pooling": net.pooling} if isinstance(net, RewardNet) else {}),
         "rendering": renderer.fingerprint,
         "data_sha256": data.fingerprint,
         "trained_in": progress.dtype,
-        "probes": [{"prompt": p, "response": r, "reward": v} for (p, r), v in zip(data.probes, rewards, strict=True)],
+        "probes": [_probe(item, reward) for item, reward in zip(data.probes, rewards, strict=True)],
     }
     write_checkpoint(folder, net, backbone, about)
     return verify_checkpoint(folder, family, config)
 
 
-def _probe_rewards(net: RewardNet, renderer: Renderer, data: PairData) -> list[float]:
+def _probe(item: Item, reward: float) -> dict[str, Any]:
+    extra = {"extra": dict(item[2])} if len(item) == 3 and item[2] else {}
+    return {"prompt": item[0], "response": item[1], **extra, "reward": reward}
+
+
+def _probe_rewards(net: Net, encoded: Any) -> list[float]:
     from workers.nn.scoring import net_rewards
 
     trained_in, net.dtype = net.dtype, "float32"
-    values = net_rewards(net.eval(), renderer.encode(data.probes), 2048)
+    values = net_rewards(net.eval(), encoded, 2048)
     net.dtype = trained_in
     return [float(v) for v in values]
 
@@ -188,7 +295,7 @@ def verify_checkpoint(folder: Path, family: Any, config: Any) -> float:
     """Largest difference between the stored rewards of the probes and those of a scorer opened afresh."""
     probes = read_about(folder)["probes"]
     scorer = family.open(config.model_copy(update={"scoring_dtype": "float32"}), folder)
-    found = scorer.score([(probe["prompt"], probe["response"]) for probe in probes]).values
+    found = scorer.score([(probe["prompt"], probe["response"], probe.get("extra", {})) for probe in probes]).values
     stored = np.array([probe["reward"] for probe in probes], dtype=np.float64)
     error = float(np.abs(found - stored).max()) if len(probes) else 0.0
     if not error <= SAME_REWARD:

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -13,7 +15,8 @@ from torch.optim import Optimizer
 from workers.nn.checkpoints import WEIGHTS, load_weights, save_weights
 from workers.nn.folders import remove_drafts, write_folder
 
-OPTIMIZER, PROGRESS = "optimizer.safetensors", "progress.json"
+OPTIMIZER, PROGRESS, MARGINS = "optimizer.safetensors", "progress.json", "margins.npy"
+Margins = NDArray[np.float32]
 KEPT = 2
 
 
@@ -42,9 +45,10 @@ class StateStore:
         folder.mkdir(parents=True, exist_ok=True)
         remove_drafts(folder)
 
-    def save(self, progress: Progress, net: nn.Module, optimizer: Optimizer) -> None:
+    def save(self, progress: Progress, net: nn.Module, optimizer: Optimizer, margins: Margins) -> None:
         def fill(draft: Path) -> None:
-            save_weights(net, draft / WEIGHTS)
+            save_weights(trained_part(net), draft / WEIGHTS)
+            np.save(draft / MARGINS, margins)
             save_file(_optimizer_tensors(optimizer), draft / OPTIMIZER)
             (draft / PROGRESS).write_text(json.dumps(asdict(progress)))
 
@@ -52,20 +56,22 @@ class StateStore:
         self._prune(progress)
 
     def save_best(self, step: int, net: nn.Module) -> None:
-        write_folder(self._of("best", step), lambda draft: save_weights(net, draft / WEIGHTS))
+        write_folder(self._of("best", step), lambda draft: save_weights(trained_part(net), draft / WEIGHTS))
 
     def load_best(self, step: int, net: nn.Module) -> None:
-        load_weights(self._of("best", step) / WEIGHTS).load_into(net)
+        load_weights(self._of("best", step) / WEIGHTS).load_into(trained_part(net))
 
     def newest(self) -> Progress | None:
         """Progress of the newest state; a state is there whole or not at all."""
         states = self._all("step")
         return Progress(**json.loads((states[-1] / PROGRESS).read_text())) if states else None
 
-    def restore(self, progress: Progress, net: nn.Module, optimizer: Optimizer) -> None:
+    def restore(self, progress: Progress, net: nn.Module, optimizer: Optimizer, margins: Margins) -> Margins:
+        """Load weights and optimiser; the margins known then (those given, where none were kept)."""
         folder = self._of("step", progress.step)
-        load_weights(folder / WEIGHTS).load_into(net)
+        load_weights(folder / WEIGHTS).load_into(trained_part(net))
         _restore_optimizer(optimizer, load_file(folder / OPTIMIZER))
+        return np.load(folder / MARGINS) if (folder / MARGINS).is_file() else margins
 
     def clear(self) -> None:
         for folder in [*self._all("step"), *self._all("best")]:
@@ -83,6 +89,13 @@ class StateStore:
 
     def _all(self, kind: str) -> list[Path]:
         return sorted(self.folder.glob(f"{kind}-????????"))
+
+
+def trained_part(net: nn.Module) -> nn.Module:
+    """The head alone where the backbone is frozen: what does not change need not be kept with every state."""
+    backbone, head = getattr(net, "backbone", None), getattr(net, "head", None)
+    is_frozen = backbone is not None and not any(p.requires_grad for p in backbone.parameters())
+    return head if is_frozen and head is not None else net
 
 
 def _optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:

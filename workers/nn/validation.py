@@ -1,21 +1,35 @@
-"""How a net does on pairs it was not trained on."""
+"""How a net does on units it was not trained on."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from workers.data.collate import length_batches
-from workers.data.render import Encoded
-from workers.nn.pair_data import PairData
-from workers.nn.reward_net import RewardNet
-from workers.objectives.base import Objective
+from workers.nn.net import Net
+from workers.nn.units import UnitData
+from workers.nn.view import BatchView
 from workers.stats.intervals import wilson_interval
 
+if TYPE_CHECKING:
+    from workers.objectives.base import LabelledObjective, LabelTargets, PairTargets, PairwiseObjective
+
+Rows = NDArray[np.int64]
 Rewards = NDArray[np.float64]
+
+
+class ValidationResult(Protocol):
+    """What validation tells. The weights with the lowest `loss` are the best."""
+
+    @property
+    def loss(self) -> float: ...
+
+    def as_metrics(self) -> dict[str, float]:
+        """Points of the charts, their names beginning with validation_."""
+
+    def as_json(self, step: int) -> dict[str, Any]:
+        """For the result of the run; `accuracy` with interval and n where there is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +48,8 @@ class Validation:
     n_zero_margin: int
     swapped_accuracy: float
     mean_margin: float
+    by_group: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    """{"source" | "rater": {name: {value, low, high, n}}}, the twenty largest of each; empty where there is but one."""
 
     def as_metrics(self) -> dict[str, float]:
         return {
@@ -47,34 +63,61 @@ class Validation:
         }
 
     def as_json(self, step: int) -> dict[str, Any]:
-        return {
+        found: dict[str, Any] = {
             "accuracy": {"value": self.accuracy, "low": self.low, "high": self.high, "n": self.n},
             "loss": self.loss,
             "mean_margin": self.mean_margin,
             "n_zero_margin": self.n_zero_margin,
             "step": step,
         }
+        return {**found, **{f"by_{name}": groups for name, groups in self.by_group.items()}}
 
 
-def validate(
-    net: RewardNet, objective: Objective, data: PairData, rows: NDArray[np.int64], *, budget: int
-) -> Validation:
+@dataclass(frozen=True, slots=True)
+class LabelledValidation:
+    """The objective's loss and its own metrics on n labelled responses."""
+
+    loss: float
+    n: int
+    metrics: dict[str, float]
+
+    def as_metrics(self) -> dict[str, float]:
+        told = {f"validation_{name}": value for name, value in self.metrics.items()}
+        return {"validation_loss": self.loss, "validation_n": float(self.n), **told}
+
+    def as_json(self, step: int) -> dict[str, Any]:
+        return {"loss": self.loss, "n": self.n, **self.metrics, "step": step}
+
+
+def validate_pairs(net: Net, objective: "PairwiseObjective", data: UnitData, rows: Rows, *, budget: int) -> Validation:
     """Score the pairs of `rows` without gradients and compare with their verdicts."""
     net.eval()
-    rewards = _rewards(net, [data.a[i] for i in rows] + [data.b[i] for i in rows], budget)
-    targets = data.targets.rows(rows)
+    view = BatchView(net, data, rows, budget=budget)
     with torch.inference_mode():
-        rewards_a, rewards_b = rewards.chunk(2)
-        losses = objective.loss(rewards_a, rewards_b, targets)
-    a, b = np.split(rewards.double().cpu().numpy(), 2)
+        losses = objective.validation_loss(view)
+        rewards_a, rewards_b = view.rewards
+    return pair_validation(
+        rewards_a.double().cpu().numpy(),
+        rewards_b.double().cpu().numpy(),
+        view.targets,  # type: ignore[arg-type]
+        loss=float(losses.sum()) / float(view.targets.weight.sum()),
+        groups={"source": view.sources, "rater": view.raters},
+    )
+
+
+def pair_validation(
+    a: Rewards, b: Rewards, targets: "PairTargets", *, loss: float, groups: dict[str, list[str]]
+) -> Validation:
+    """Count from rewards r_a and r_b, shape (n,)."""
     decided = ~targets.is_tie
     n_right, n_zero = count_right(a[decided], b[decided], targets.target[decided])
     n_swapped, _ = count_right(b[decided], a[decided], targets.target[decided])
     n = int(decided.sum())
     interval = wilson_interval(n_right, n)
     margin = np.sign(targets.target[decided] - 0.5) * (a - b)[decided]
+    told = {name: _by_group(margin > 0, np.array(names, dtype=object)[decided]) for name, names in groups.items()}
     return Validation(
-        loss=float(losses.sum()) / float(targets.weight.sum()),
+        loss=loss,
         accuracy=n_right / n if n else float("nan"),
         low=interval.low,
         high=interval.high,
@@ -82,6 +125,24 @@ def validate(
         n_zero_margin=n_zero,
         swapped_accuracy=n_swapped / n if n else float("nan"),
         mean_margin=float(margin.mean()) if n else float("nan"),
+        by_group={name: found for name, found in told.items() if len(found) > 1},
+    )
+
+
+def validate_labelled(
+    net: Net, objective: "LabelledObjective", data: UnitData, rows: Rows, *, budget: int
+) -> LabelledValidation:
+    """Outputs on the labelled responses of `rows`, judged by the objective."""
+    net.eval()
+    view = BatchView(net, data, rows, budget=budget)
+    targets: LabelTargets = view.targets  # type: ignore[assignment]
+    with torch.inference_mode():
+        losses = objective.batch_loss(view)
+        outputs = view.outputs[0].double().cpu().numpy()
+    return LabelledValidation(
+        loss=float(losses.sum()) / float(targets.weight.sum()),
+        n=len(rows),
+        metrics=objective.metrics(outputs, targets),
     )
 
 
@@ -91,9 +152,17 @@ def count_right(a: Rewards, b: Rewards, target: Rewards) -> tuple[int, int]:
     return int(right.sum()), int((a == b).sum())
 
 
-def _rewards(net: RewardNet, encoded: Sequence[Encoded], budget: int) -> torch.Tensor:
-    rewards = torch.empty(len(encoded), device=net.device)
-    with torch.inference_mode():
-        for batch in length_batches([len(item) for item in encoded], budget, is_padded=not net.is_packed()):
-            rewards[torch.from_numpy(batch)] = net([encoded[i] for i in batch])
-    return rewards
+def _by_group(right: NDArray[np.bool_], names: NDArray[np.object_], most: int = 20) -> dict[str, dict[str, float]]:
+    found, counts = np.unique(names.astype(str), return_counts=True)
+    largest = found[np.argsort(-counts, kind="stable")][:most]
+    told = {}
+    for name in largest:
+        chosen = right[names == name]
+        interval = wilson_interval(int(chosen.sum()), len(chosen))
+        told[str(name)] = {
+            "value": float(chosen.mean()),
+            "low": interval.low,
+            "high": interval.high,
+            "n": float(len(chosen)),
+        }
+    return told

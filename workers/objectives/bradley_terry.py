@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-import numpy as np
 from pydantic import Field
 
 from workers.data.schema import PreferencePair
 from workers.objectives import OBJECTIVES
-from workers.objectives.base import PairTargets
+from workers.objectives.base import PairTargets, PairwiseObjective, pair_targets
 from workers.specs import SpecModel
 
 if TYPE_CHECKING:
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @OBJECTIVES.add("bradley_terry")
-class BradleyTerry:
+class BradleyTerry(PairwiseObjective):
     """-log sigmoid(r(chosen) - r(rejected)): the odds that a response is preferred are exp(margin).
 
     Rewards are fixed only up to a constant per prompt; a small centring term keeps their mean near zero.
@@ -30,6 +29,9 @@ class BradleyTerry:
         ties: Literal["drop", "half"] = Field(
             default="drop", description="Leave ties out, or aim at even odds. Pairs where both are bad are left out."
         )
+        use_shares: bool = Field(
+            default=False, description="Aim at the share of raters who preferred a response, where it is known."
+        )
         label_smoothing: float = Field(
             default=0.0, ge=0, lt=0.5, description="Share of verdicts taken to be the wrong way round."
         )
@@ -41,16 +43,8 @@ class BradleyTerry:
         self.config = config
 
     def targets(self, pairs: Sequence[PreferencePair]) -> PairTargets:
-        smooth = self.config.label_smoothing
-        aim = {"a": 1.0 - smooth, "b": smooth, "tie": 0.5, "both_bad": 0.5}
-        used = {"a", "b", "tie"} if self.config.ties == "half" else {"a", "b"}
-        return PairTargets(
-            is_used=np.array([p.verdict in used and p.weight > 0 for p in pairs], dtype=np.bool_),
-            target=np.array([aim[p.verdict] for p in pairs], dtype=np.float64),
-            weight=np.array([p.weight for p in pairs], dtype=np.float64),
-            offset=np.zeros(len(pairs), dtype=np.float64),
-            is_tie=np.array([p.verdict == "tie" for p in pairs], dtype=np.bool_),
-        )
+        c = self.config
+        return pair_targets(pairs, ties=c.ties, label_smoothing=c.label_smoothing, use_shares=c.use_shares)
 
     def loss(self, rewards_a: "Tensor", rewards_b: "Tensor", targets: PairTargets) -> "Tensor":
         from workers.nn.losses import centring_loss, pairwise_loss

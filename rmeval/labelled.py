@@ -1,0 +1,44 @@
+"""Single responses with what their metadata says of them: ratings by attribute, steps with labels, a reference."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rmeval.sources import CHUNK, PairSource, reference_of
+from workers.data.schema import LabelledResponse
+
+COLUMNS = ("pk", "example_id", "example__prompt", "messages", "meta", "example__meta", "example__prompt_hash")
+
+
+def stream_labelled(source: PairSource) -> Iterator[LabelledResponse]:
+    """Every response of a source, in stored order; what it was not labelled with is absent."""
+    rows = source.responses().order_by("example_id", "number").values_list(*COLUMNS)
+    for pk, example, prompt, messages, meta, example_meta, prompt_hash in rows.iterator(chunk_size=CHUNK):
+        steps, labels = steps_of(meta)
+        yield LabelledResponse(
+            prompt=prompt,
+            response=messages,
+            ratings=ratings_of(meta),
+            steps=steps,
+            step_labels=labels,
+            reference=reference_of(example_meta),
+            response_id=pk,
+            example_id=example,
+            prompt_key=bytes(prompt_hash).hex(),
+            source=str(source.uid),
+            meta={**example_meta, **meta},
+        )
+
+
+def ratings_of(meta: Mapping[str, Any]) -> dict[str, float]:
+    """Numbers of a response's metadata by name; true and false are 1 and 0."""
+    return {name: float(value) for name, value in meta.items() if isinstance(value, int | float)}
+
+
+def steps_of(meta: Mapping[str, Any]) -> tuple[Sequence[str], Sequence[float | None]]:
+    """Steps and their labels; a response whose labels do not align with its steps has neither."""
+    steps, labels = meta.get("steps"), meta.get("step_labels")
+    if not isinstance(steps, list) or not all(isinstance(step, str) for step in steps):
+        return (), ()
+    if not isinstance(labels, list) or len(labels) != len(steps):
+        return steps, [None] * len(steps)
+    return steps, [float(label) if isinstance(label, int | float) else None for label in labels]

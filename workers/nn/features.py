@@ -1,0 +1,97 @@
+"""Features of a frozen backbone: computed once, kept in the run's folder, read by every epoch."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from workers.data.collate import length_batches
+from workers.data.render import Encoded
+from workers.nn.failures import explaining_memory
+from workers.nn.net import no_tick
+from workers.nn.reward_net import RewardNet
+from workers.nn.ticks import Throttle
+from workers.nn.units import Features, UnitData
+
+ADVICE = "Lower token_budget (it changes no result) or max_length, or choose a smaller backbone."
+
+
+def compute_features(
+    net: RewardNet, data: UnitData, folder: Path, *, budget: int, on_done: Callable[[int, int], None]
+) -> list[Features]:
+    """Vectors of every sequence, one entry a column; read from `folder` when an attempt before has made them.
+
+    `on_done(done, total)` several times a second.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    about = folder / "features.json"
+    key = hashlib.sha256(f"{data.fingerprint} {_identity(net)}".encode()).hexdigest()
+    if not about.is_file() or json.loads(about.read_text())["key"] != key:
+        _make(net, data, folder, budget=budget, on_done=on_done)
+        about.write_text(json.dumps({"key": key}))
+    return [_load(folder, column) for column in range(len(data.columns))]
+
+
+def encode_features(
+    net: RewardNet,
+    encoded: Sequence[Encoded],
+    *,
+    budget: int,
+    on_batch: Callable[[int], None],
+) -> Features:
+    """Vectors of encoded sequences, in their order, in batches of similar length."""
+    width = int(net.backbone.config.hidden_size)
+    response = np.empty((len(encoded), width), dtype=np.float32)
+    prompt = np.empty_like(response) if net.head.needs_prompt else None
+    net.eval()
+    net.tick = Throttle(lambda: on_batch(0))
+    try:
+        with torch.inference_mode(), explaining_memory(ADVICE):
+            lengths = [len(item) for item in encoded]
+            for batch in length_batches(lengths, budget, is_padded=not net.is_packed()):
+                vectors, prompts = net.features([encoded[i] for i in batch])
+                response[batch] = vectors.float().cpu().numpy()
+                if prompt is not None and prompts is not None:
+                    prompt[batch] = prompts.float().cpu().numpy()
+                on_batch(len(batch))
+    finally:
+        net.tick = no_tick
+    return Features(response, prompt)
+
+
+def _make(net: RewardNet, data: UnitData, folder: Path, *, budget: int, on_done: Callable[[int, int], None]) -> None:
+    total, done = sum(len(column) for column in data.columns), 0
+
+    def on_batch(n: int) -> None:
+        nonlocal done
+        done += n
+        on_done(done, total)
+
+    for number, column in enumerate(data.columns):
+        found = encode_features(net, column, budget=budget, on_batch=on_batch)
+        np.save(folder / f"response-{number}.npy", found.response)
+        if found.prompt is not None:
+            np.save(folder / f"prompt-{number}.npy", found.prompt)
+
+
+def _load(folder: Path, column: int) -> Features:
+    prompt = folder / f"prompt-{column}.npy"
+    return Features(_array(folder / f"response-{column}.npy"), _array(prompt) if prompt.is_file() else None)
+
+
+def _array(path: Path) -> NDArray[np.float32]:
+    found: NDArray[np.float32] = np.load(path)
+    return found
+
+
+def _identity(net: RewardNet) -> str:
+    """Which backbone, pooling and head reading these are: another is another set of features."""
+    digest = hashlib.sha256(f"{net.pooling} {net.head.needs_prompt} {net.dtype}".encode())
+    for name, tensor in net.backbone.state_dict().items():
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(tensor.detach().float().cpu().numpy().ravel()[:64]).tobytes())
+    return digest.hexdigest()

@@ -75,9 +75,13 @@ def rater_pseudonym(project_uid: UUID, rater_uid: UUID) -> str:
     return f"r-{digest.hexdigest()}"
 
 
-@dataclass(frozen=True, slots=True)
+def canonical_json(value: Any) -> bytes:
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+
+
+@dataclass(slots=True)
 class SourceItem:
-    """One item with its texts and its current judgements, as read in one statement."""
+    """One item with its texts (canonical JSON) and its current judgements, as they were at one moment."""
 
     item_id: int
     item_uid: str
@@ -85,14 +89,14 @@ class SourceItem:
     example_uid: str
     response_a_id: int
     response_b_id: int
-    prompt: list[dict[str, Any]]
-    response_a: list[dict[str, Any]]
-    response_b: list[dict[str, Any]]
+    prompt: bytes
+    response_a: bytes
+    response_b: bytes
     is_flagged: bool
     judgements: list[dict[str, Any]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class FrozenRow:
     """One row of a snapshot."""
 
@@ -102,21 +106,24 @@ class FrozenRow:
     shares: dict[str, float]
     judgements: list[dict[str, Any]]
 
-    def canonical(self) -> bytes:
-        """The bytes of this row that enter the hash: identity, texts, verdict and every judgement behind it."""
+    def canonical(self, judgements: bytes) -> bytes:
+        """The bytes of this row that enter the hash: identity, texts, verdict and every judgement behind it.
+
+        `judgements` are this row's own as canonical JSON, which the caller needs too.
+        """
         source = self.source
         body = {
             "item": source.item_uid,
             "example": source.example_uid,
-            "prompt": source.prompt,
-            "response_a": source.response_a,
-            "response_b": source.response_b,
+            "prompt": orjson.Fragment(source.prompt),
+            "response_a": orjson.Fragment(source.response_a),
+            "response_b": orjson.Fragment(source.response_b),
             "verdict": self.verdict,
             "preference_strength": self.preference_strength,
             "shares": self.shares,
-            "judgements": self.judgements,
+            "judgements": orjson.Fragment(judgements),
         }
-        return orjson.dumps(body, option=orjson.OPT_SORT_KEYS) + b"\n"
+        return orjson.dumps(body, option=orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE)
 
 
 @dataclass(slots=True)
@@ -194,11 +201,16 @@ def item_left_out(item: SourceItem, usable: list[dict[str, Any]], chosen: Snapsh
 
 
 def frozen(judgement: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in judgement.items() if key != "is_surplus"}
+    kept = judgement.copy()
+    del kept["is_surplus"]
+    return kept
 
 
 def by_majority(item: SourceItem, judgements: list[dict[str, Any]]) -> Iterator[FrozenRow]:
     """One row; without a single most frequent verdict it is kept as undecided, so that no judgement is lost."""
+    if len(judgements) == 1:  # most queues ask one rater; what one says is the majority
+        yield from each(item, judgements)
+        return
     found = majority([j["verdict"] for j in judgements], [j["preference_strength"] for j in judgements])
     shares = zip(VERDICTS, (found.share_a, found.share_b, found.share_tie, found.share_both_bad), strict=True)
     yield FrozenRow(

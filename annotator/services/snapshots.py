@@ -1,10 +1,14 @@
 """Cutting snapshots: one statement reads a queue's state, COPY freezes it, a hash says what was frozen."""
 
+from __future__ import annotations
+
 import hashlib
 import logging
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import Any
+from itertools import groupby, islice
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import orjson
@@ -23,41 +27,44 @@ from annotator.services.snapshot_rows import (
     SnapshotFilter,
     SourceItem,
     Tally,
+    canonical_json,
     rater_pseudonym,
     rows_of,
 )
 from annotator.validation import pydantic_errors
+
+if TYPE_CHECKING:
+    from hashlib import _Hash as Hash
 
 logger = logging.getLogger(__name__)
 INLINE_MAX_ITEMS = 5_000
 BATCH = 1_000
 ASK_AGAIN_AFTER = timedelta(minutes=2)
 
-# A cursor reads from the database as it was when the cursor was opened, so this is as consistent as REPEATABLE READ.
-ITEMS_SQL = """
-    SELECT i.id, i.uid::text, i.example_id, e.uid::text, i.response_a_id, i.response_b_id,
-           e.prompt, a.messages, b.messages,
-           EXISTS (SELECT FROM annotator_flag f WHERE f.item_id = i.id AND f.resolved_at IS NULL), judged.list
+# One statement for all that can change: a cursor reads from the database as it was when it was opened, so this is as
+# consistent as REPEATABLE READ. Texts cannot change; sorting them along would only write them to disk once more.
+STATE_SQL = """
+    SELECT i.id, i.example_id, i.response_a_id, i.response_b_id,
+           i.id IN (SELECT flag.item_id FROM annotator_flag flag WHERE flag.resolved_at IS NULL),
+           j.uid::text, r.uid::text, r.kind, j.verdict, j.preference_strength, j.is_surplus, j.version, t.a_is_left,
+           j.answers, j.active_s, f.number, g.number,
+           to_char(j.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
     FROM annotator_item i
-    CROSS JOIN LATERAL (
-        SELECT jsonb_agg(jsonb_build_object(
-            'uid', j.uid, 'rater', r.uid, 'rater_kind', r.kind, 'verdict', j.verdict,
-            'preference_strength', j.preference_strength, 'is_surplus', j.is_surplus, 'version', j.version,
-            'left', CASE WHEN t.a_is_left THEN 'a' ELSE 'b' END, 'answers', j.answers, 'active_s', j.active_s,
-            'form_version', f.number, 'guidelines_version', g.number,
-            'submitted_at', to_char(j.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
-        ) ORDER BY j.id) AS list
-        FROM annotator_judgement j
-        JOIN annotator_rater r ON r.id = j.rater_id
-        JOIN annotator_assignment t ON t.id = j.assignment_id
-        JOIN annotator_formversion f ON f.id = j.form_version_id
-        LEFT JOIN annotator_guidelinesversion g ON g.id = j.guidelines_version_id
-        WHERE j.item_id = i.id AND j.is_current
-    ) judged
+    JOIN annotator_judgement j ON j.item_id = i.id AND j.is_current
+    JOIN annotator_rater r ON r.id = j.rater_id
+    JOIN annotator_assignment t ON t.id = j.assignment_id
+    JOIN annotator_formversion f ON f.id = j.form_version_id
+    LEFT JOIN annotator_guidelinesversion g ON g.id = j.guidelines_version_id
+    WHERE i.queue_id = %s
+    ORDER BY i.id, j.id
+"""
+TEXTS_SQL = """
+    SELECT i.uid::text, e.uid::text, e.prompt, a.messages, b.messages
+    FROM annotator_item i
     JOIN annotator_example e ON e.id = i.example_id
     JOIN annotator_response a ON a.id = i.response_a_id
     JOIN annotator_response b ON b.id = i.response_b_id
-    WHERE i.queue_id = %s AND judged.list IS NOT NULL
+    WHERE i.id = ANY(%s)
     ORDER BY i.id
 """
 COPY_ROWS = """
@@ -167,9 +174,7 @@ def snapshot_freeze(*, snapshot: Snapshot) -> Snapshot:
     position = 0
     for items in source_items(queue):
         rows = [row for item in items for row in rows_of(item, chosen, snapshot.aggregation, tally)]  # type: ignore[arg-type]
-        for row in rows:
-            digest.update(row.canonical())
-        copy_rows(snapshot.pk, position, rows)
+        freeze_rows(snapshot.pk, position, rows, digest)
         position += len(rows)
     tally.n_items = queue.items.count()
     if never := tally.n_items - tally.n_items_used - sum(tally.items_left_out.values()):
@@ -204,16 +209,33 @@ def nothing_to_freeze(tally: Tally) -> DomainError:
 
 def source_items(queue: Queue) -> Iterator[list[SourceItem]]:
     """Judged items in batches, from one server-side cursor: memory stays flat whatever the queue's size."""
-    with connection.connection.cursor(name="snapshot_items") as cursor:
-        cursor.itersize = BATCH
-        cursor.execute(ITEMS_SQL, [queue.pk])
+    pseudonyms = Pseudonyms(queue.project.uid)
+    grouped = groupby(judged_rows(queue), key=itemgetter(0, 1, 2, 3, 4))
+    judged = ((ids, [frozen_judgement(pseudonyms, row) for row in rows]) for ids, rows in grouped)
+    while batch := list(islice(judged, BATCH)):
+        texts = texts_of([ids[0] for ids, _ in batch])
+        yield [source_item(ids, found, judgements) for (ids, judgements), found in zip(batch, texts, strict=True)]
+
+
+def judged_rows(queue: Queue) -> Iterator[tuple[Any, ...]]:
+    """One row a current judgement, in the order of the items."""
+    with connection.cursor() as cursor:  # all rows are wanted, so the plan for all of them, not for the first
+        cursor.execute("SET LOCAL cursor_tuple_fraction = 1")
+    with connection.connection.cursor(name="snapshot_state") as cursor:
+        cursor.execute(STATE_SQL, [queue.pk])
         while batch := cursor.fetchmany(BATCH):
-            yield [source_item(queue.project.uid, record) for record in batch]
+            yield from batch
 
 
-def source_item(project_uid: UUID, record: tuple[Any, ...]) -> SourceItem:
-    *ids, prompt, response_a, response_b, is_flagged, judgements = record
-    item_id, item_uid, example_id, example_uid, response_a_id, response_b_id = ids
+def texts_of(item_ids: list[int]) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(TEXTS_SQL, [item_ids])
+        return list(cursor.fetchall())
+
+
+def source_item(ids: tuple[Any, ...], texts: tuple[Any, ...], judgements: list[dict[str, Any]]) -> SourceItem:
+    item_id, example_id, response_a_id, response_b_id, is_flagged = ids
+    item_uid, example_uid, prompt, response_a, response_b = texts
     return SourceItem(
         item_id=item_id,
         item_uid=item_uid,
@@ -221,46 +243,84 @@ def source_item(project_uid: UUID, record: tuple[Any, ...]) -> SourceItem:
         example_uid=example_uid,
         response_a_id=response_a_id,
         response_b_id=response_b_id,
-        prompt=orjson.loads(prompt),
-        response_a=orjson.loads(response_a),
-        response_b=orjson.loads(response_b),
+        prompt=canonical_json(orjson.loads(prompt)),
+        response_a=canonical_json(orjson.loads(response_a)),
+        response_b=canonical_json(orjson.loads(response_b)),
         is_flagged=is_flagged,
-        judgements=[prepared(project_uid, judgement) for judgement in orjson.loads(judgements)],
+        judgements=judgements,
     )
 
 
-def prepared(project_uid: UUID, judgement: dict[str, Any]) -> dict[str, Any]:
+class Pseudonyms(dict[str, str]):
+    """The pseudonym of a rater by uid, worked out once a cut."""
+
+    def __init__(self, project_uid: UUID) -> None:
+        super().__init__()
+        self.project_uid = project_uid
+
+    def __missing__(self, rater_uid: str) -> str:
+        self[rater_uid] = rater_pseudonym(self.project_uid, UUID(rater_uid))
+        return self[rater_uid]
+
+
+def frozen_judgement(pseudonyms: Pseudonyms, row: tuple[Any, ...]) -> dict[str, Any]:
     """A judgement as it is frozen: pseudonym for the rater, justification and reasons beside the verdict."""
-    answers = judgement.pop("answers")
+    uid, rater, kind, verdict, strength, is_surplus, version, a_is_left, given, active_s, form, guides, when = row[5:]
+    answers = orjson.loads(given)
     first = next((a for a in answers.values() if isinstance(a, dict) and "verdict" in a), {})
-    rest = {name: answer for name, answer in answers.items() if answer is not first}
-    return {
-        **judgement,
-        "rater": rater_pseudonym(project_uid, UUID(judgement["rater"])),
+    judgement = {
+        "uid": uid,
+        "rater": pseudonyms[rater],
+        "rater_kind": kind,
+        "verdict": verdict,
+        "preference_strength": strength,
+        "is_surplus": is_surplus,
+        "version": version,
+        "left": "a" if a_is_left else "b",
+        "active_s": json_number(active_s),
+        "form_version": form,
+        "guidelines_version": guides,
+        "submitted_at": when,
         "justification": first.get("justification", ""),
         "reasons": first.get("reasons", []),
-        **({"answers": rest} if rest else {}),
     }
+    if len(answers) > 1 or not first:
+        rest = {name: answer for name, answer in answers.items() if answer is not first}
+        judgement |= {"answers": rest} if rest else {}
+    return judgement
 
 
-def copy_rows(snapshot_id: int, position: int, rows: list[FrozenRow]) -> None:
-    with connection.cursor() as cursor, cursor.copy(COPY_ROWS) as copy:
-        for offset, row in enumerate(rows):
-            source = row.source
-            copy.write_row(
-                (
-                    snapshot_id,
-                    position + offset,
-                    source.item_id,
-                    source.example_id,
-                    source.response_a_id,
-                    source.response_b_id,
-                    row.verdict,
-                    row.preference_strength,
-                    orjson.dumps(row.shares).decode(),
-                    orjson.dumps(row.judgements).decode(),
-                )
-            )
+def json_number(value: float) -> float:
+    """The number as jsonb gives it back, which knows no 12.0 but 12: a snapshot's hash was always taken over that."""
+    return int(value) if value.is_integer() and -(2**63) <= value < 2**64 else value
+
+
+def freeze_rows(snapshot_id: int, position: int, rows: list[FrozenRow], digest: Hash) -> None:
+    """Add the rows to the hash and, by COPY, to the snapshot."""
+    lines = []
+    for number, row in enumerate(rows, start=position):
+        judgements = canonical_json(row.judgements)
+        digest.update(row.canonical(judgements))
+        lines.append(copy_line(snapshot_id, number, row, judgements))
+    if lines:
+        with connection.cursor() as cursor, cursor.copy(COPY_ROWS) as copy:
+            copy.write(b"".join(lines))
+
+
+def copy_line(snapshot_id: int, position: int, row: FrozenRow, judgements: bytes) -> bytes:
+    source = row.source
+    return b"%d\t%d\t%d\t%d\t%d\t%d\t%s\t%s\t%s\t%s\n" % (
+        snapshot_id,
+        position,
+        source.item_id,
+        source.example_id,
+        source.response_a_id,
+        source.response_b_id,
+        b"\\N" if row.verdict is None else row.verdict.encode(),
+        b"\\N" if row.preference_strength is None else b"%d" % row.preference_strength,
+        orjson.dumps(row.shares),
+        judgements.replace(b"\\", b"\\\\"),
+    )
 
 
 @transaction.atomic

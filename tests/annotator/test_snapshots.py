@@ -1,7 +1,9 @@
 """Cutting snapshots: what is frozen, what is left out, and a hash that repeats."""
 
+import hashlib
 from datetime import timedelta
 
+import orjson
 import pytest
 from django.utils import timezone
 from hypothesis import given
@@ -11,6 +13,7 @@ from annotator.models import Judgement, Queue, Snapshot
 from annotator.selectors.snapshots import format_counts, snapshot_records
 from annotator.services.snapshot_rows import SnapshotFilter, SourceItem, Tally, rater_pseudonym, rows_of
 from annotator.services.snapshots import (
+    canonical_head,
     snapshot_create,
     snapshot_cut,
     snapshot_finish,
@@ -270,6 +273,31 @@ def test_members_work_outlives_their_membership(queue: Queue) -> None:
     assert cut(queue).sha256 == before
 
 
+@pytest.mark.parametrize("active_s", [12.0, 0.1, 1e15, 1e-7])
+def test_hash_is_that_of_what_is_stored(queue: Queue, active_s: float) -> None:
+    """Numbers, texts and answers enter the hash as the database gives them back."""
+    answer = {"verdict": "a", "justification": 'tab\t, \\ and "', "reasons": ["日本"]}
+    judged(queue, "a", active_s=active_s, answers={"preference": answer, "note": {"n": 1.0}})
+    snapshot = cut(queue)
+    digest = hashlib.sha256(canonical_head(snapshot))
+    for row in snapshot.rows.select_related("item", "example", "response_a", "response_b"):
+        body = {
+            "item": str(row.item.uid),
+            "example": str(row.example.uid),
+            "prompt": row.example.prompt,
+            "response_a": row.response_a.messages,
+            "response_b": row.response_b.messages,
+            "verdict": row.verdict,
+            "preference_strength": row.preference_strength,
+            "shares": {"a": 1.0},
+            "judgements": row.judgements,
+        }
+        digest.update(orjson.dumps(body, option=orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE))
+    (stored,) = snapshot.rows.get().judgements
+    assert (stored["justification"], stored["active_s"]) == (answer["justification"], active_s)
+    assert digest.hexdigest() == snapshot.sha256
+
+
 @given(table=strategies.judgement_tables)
 def test_every_judgement_is_used_or_left_out_and_swapping_sides_swaps_verdicts(table: dict) -> None:
     """Pure: no database rows are made."""
@@ -288,7 +316,7 @@ def test_every_judgement_is_used_or_left_out_and_swapping_sides_swaps_verdicts(t
                 }
                 for rater, verdict in given_by.items()
             ]
-            source = SourceItem(item, str(item), 1, "e", 1, 2, [], [], [], False, judgements)
+            source = SourceItem(item, str(item), 1, "e", 1, 2, b"[]", b"[]", b"[]", False, judgements)
             verdicts += [row.verdict for row in rows_of(source, SnapshotFilter(), "majority", tally)]
         return tally, verdicts
 

@@ -5,7 +5,7 @@ from uuid import UUID
 
 import orjson
 from django.contrib.auth.models import AnonymousUser
-from django.db import models
+from django.db import connection, models
 
 from annotator.errors import NotAllowed, NotFound
 from annotator.models import (
@@ -140,17 +140,22 @@ def partial(model: type[M], **values: Any) -> M:
     return model.from_db(None, names, [values[name] for name in names])
 
 
-ASSIGNMENT = """
-SELECT assignment.*, queue.uid AS queue_uid, queue.state AS queue_state, queue.lease AS queue_lease, queue.project_id,
-       form.number AS form_number, form.questions AS form_questions, membership.role AS my_role
+#: Columns that every draft, heartbeat and submit needs; the others are read when somebody asks for them.
+ASSIGNMENT_COLUMNS = (
+    "id", "uid", "created_at", "queue_id", "item_id", "slot_id", "rater_id", "state", "lease_token", "a_is_left",
+    "form_version_id", "guidelines_version_id", "ended_at",
+)  # fmt: skip
+ASSIGNMENT = f"""
+SELECT membership.role, queue.uid, queue.state, queue.lease, queue.project_id, form.number, form.questions,
+       {", ".join(f"assignment.{name}" for name in ASSIGNMENT_COLUMNS)}
 FROM annotator_assignment AS assignment
-JOIN annotator_rater AS rater ON rater.id = assignment.rater_id AND rater.user_id = %(user)s
+JOIN annotator_rater AS rater ON rater.id = assignment.rater_id AND rater.user_id = %s
 JOIN annotator_queue AS queue ON queue.id = assignment.queue_id AND queue.deleted_at IS NULL
 JOIN annotator_formversion AS form ON form.id = assignment.form_version_id
 LEFT JOIN annotator_membership AS membership
-  ON membership.project_id = queue.project_id AND membership.user_id = %(user)s
-WHERE assignment.uid = %(uid)s
-"""
+  ON membership.project_id = queue.project_id AND membership.user_id = rater.user_id
+WHERE assignment.uid = %s
+"""  # noqa: S608 - constants
 
 
 def access_assignment(user: AnyUser, uid: UUID) -> Assignment:
@@ -158,48 +163,49 @@ def access_assignment(user: AnyUser, uid: UUID) -> Assignment:
 
     One plain query, because every draft, heartbeat and submit begins here.
     """
-    found: Any = next(iter(Assignment.objects.raw(ASSIGNMENT, {"user": user.pk or 0, "uid": uid})), None)
-    if found is None:
+    row = first_row(ASSIGNMENT, user.pk or 0, uid)
+    if row is None:
         raise NotFound("There is no such item of yours. Claim one from its queue.")
-    check_role(found.my_role, LABELLERS)
-    found.queue = partial(
-        Queue,
-        id=found.queue_id,
-        uid=found.queue_uid,
-        project_id=found.project_id,
-        state=found.queue_state,
-        lease=found.queue_lease,
-    )
-    questions = orjson.loads(found.form_questions)
+    role, queue_uid, state, lease, project_id, number, questions, *columns = row
+    check_role(role, LABELLERS)
+    found = partial(Assignment, **dict(zip(ASSIGNMENT_COLUMNS, columns, strict=True)))
+    found.queue = partial(Queue, id=found.queue_id, uid=queue_uid, project_id=project_id, state=state, lease=lease)
     found.form_version = partial(
-        FormVersion, id=found.form_version_id, queue_id=found.queue_id, number=found.form_number, questions=questions
+        FormVersion,
+        id=found.form_version_id,
+        queue_id=found.queue_id,
+        number=number,
+        questions=orjson.loads(questions),
     )
-    assignment: Assignment = found
-    return assignment
+    return found
 
 
 LABELLING = """
-SELECT queue.*, membership.role AS my_role, rater.id AS my_rater_id
+SELECT membership.role, rater.id, queue.id, queue.project_id, queue.state, queue.lease, queue.order_policy
 FROM annotator_queue AS queue
 LEFT JOIN annotator_membership AS membership
-  ON membership.project_id = queue.project_id AND membership.user_id = %(user)s
-LEFT JOIN annotator_rater AS rater ON rater.user_id = %(user)s
-WHERE queue.uid = %(uid)s AND queue.deleted_at IS NULL
+  ON membership.project_id = queue.project_id AND membership.user_id = %s
+LEFT JOIN annotator_rater AS rater ON rater.user_id = %s
+WHERE queue.uid = %s AND queue.deleted_at IS NULL
 """
 
 
 def access_labelling(user: User, uid: UUID) -> tuple[Queue, Rater]:
     """A queue to label in, and the rater one is there; in one plain query, because every claim begins here."""
-    found: Any = next(iter(Queue.objects.raw(LABELLING, {"user": user.pk, "uid": uid})), None)
-    if found is None:
+    row = first_row(LABELLING, user.pk, user.pk, uid)
+    if row is None:
         raise NotFound("There is no such page, or you are not a member of its project.")
-    check_role(found.my_role, LABELLERS)
-    rater = (
-        rater_of(user)
-        if found.my_rater_id is None
-        else Rater.from_db(None, ("id", "user_id"), (found.my_rater_id, user.pk))
-    )
-    return found, rater
+    role, rater_id, pk, project_id, state, lease, order = row
+    check_role(role, LABELLERS)
+    queue = partial(Queue, id=pk, uid=uid, project_id=project_id, state=state, lease=lease, order_policy=order)
+    return queue, rater_of(user) if rater_id is None else partial(Rater, id=rater_id, user_id=user.pk)
+
+
+def first_row(query: str, *values: object) -> tuple[Any, ...] | None:
+    with connection.cursor() as cursor:
+        cursor.execute(query, values)
+        row: tuple[Any, ...] | None = cursor.fetchone()
+        return row
 
 
 def rater_of(user: User) -> Rater:

@@ -27,11 +27,16 @@ _listening = asyncio.Event()
 def poke(topic: str, event: str) -> None:
     """Tell open pages that a topic changed. Part of the transaction: it leaves at commit or not at all."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_notify('live', %s)", [json.dumps({"topic": topic, "event": event})])
+        cursor.execute("SELECT pg_notify('live', %s)", [message(topic, event)])
+
+
+def message(topic: str, event: str) -> str:
+    """What a poke carries, for a statement that sends it itself: pg_notify('live', <message>)."""
+    return json.dumps({"topic": topic, "event": event})
 
 
 def user_topic(user: User) -> str:
-    """What every socket of a person also hears. Poke it with event "membership" when their rights changed."""
+    """What every socket of a person also hears. Poke it with event "membership" when rights or account changed."""
     return f"user.{user.uid}"
 
 
@@ -43,6 +48,11 @@ def may_subscribe(user: User, topic: str) -> bool:
     kind, uid = match.group(1), UUID(match.group(2))
     project_id = _project_id(kind, uid)
     return project_id is not None and Membership.objects.filter(user=user, project_id=project_id).exists()
+
+
+def is_active(user: User) -> bool:
+    """Whether the account still stands. Asked of the database: a socket's user is as old as the socket."""
+    return User.objects.filter(pk=user.pk, is_active=True).exists()
 
 
 TABLES = {

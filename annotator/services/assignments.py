@@ -39,24 +39,19 @@ def assignment_claim(*, queue: Queue, rater: Rater, now: datetime, rng: Random) 
     DomainError (queue_building, queue_paused, queue_closed).
     """
     try:
-        return claim_once(queue=queue, rater=rater, now=now, rng=rng)
+        claimed = claim_once(queue=queue, rater=rater, now=now, rng=rng)
     except IntegrityError:
         # The unique constraint stopped what the statement could not see; the second try sees it.
-        return claim_once(queue=queue, rater=rater, now=now, rng=rng)
+        claimed = claim_once(queue=queue, rater=rater, now=now, rng=rng)
+    if claimed is None:
+        queue_require_open(queue)
+    return claimed
 
 
-@transaction.atomic
 def claim_once(*, queue: Queue, rater: Rater, now: datetime, rng: Random) -> Assignment | None:
-    slots.rater_lock(queue.pk, rater.pk)
-    until = now + queue.lease
-    live = slots.slot_live(queue_id=queue.pk, rater_id=rater.pk)
-    if live is not None:
-        slots.slot_renew(slot_id=live.slot_id, lease_token=live.lease_token, until=until)
-        return live
-    queue_require_open(queue)
     seed = rng.getrandbits(31)
-    return slots.slot_lease(
-        queue=queue, rater_id=rater.pk, now=now, until=until, seed=seed, a_is_left=draw_a_is_left(seed)
+    return slots.slot_claim(
+        queue=queue, rater_id=rater.pk, now=now, until=now + queue.lease, seed=seed, a_is_left=draw_a_is_left(seed)
     )
 
 
@@ -82,7 +77,7 @@ def assignment_renew(*, assignment: Assignment, now: datetime) -> datetime | Non
     with transaction.atomic():
         slots.rater_lock(assignment.queue_id, assignment.rater_id)
         assignment.refresh_from_db(fields=["state", "slot", "lease_token", "ended_at"])
-        if slots.slot_live(queue_id=assignment.queue_id, rater_id=assignment.rater_id) is not None:
+        if slots.slot_live(queue_id=assignment.queue_id, rater_id=assignment.rater_id):
             return None
         if correction_resume(assignment, until=until):
             return until

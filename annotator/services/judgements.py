@@ -9,8 +9,9 @@ from uuid import uuid4
 from django.db import transaction
 from psycopg.types.json import Jsonb
 
+from annotator.access import partial
 from annotator.errors import DomainError
-from annotator.live import poke
+from annotator.live import message, poke
 from annotator.models import Assignment, Judgement, Queue
 from annotator.services import slots
 from annotator.services.answer_checks import answers_check, answers_on_screen
@@ -25,50 +26,111 @@ from annotator.services.assignments import (
 from annotator.task_types import CheckedAnswers
 from annotator.validation import invalid, require_storable
 
-# Slot before assignment, as the sweep locks them. The count makes the second part wait for the first.
-END = """
-WITH filled AS (
+COUNT = """
+INSERT INTO annotator_queuerater AS counts (queue_id, rater_id, n_submitted, n_skipped, n_surplus, active_s, last_at)
+{counted}
+ON CONFLICT (queue_id, rater_id) DO UPDATE SET
+  n_submitted = counts.n_submitted + EXCLUDED.n_submitted, n_surplus = counts.n_surplus + EXCLUDED.n_surplus,
+  active_s = counts.active_s + EXCLUDED.active_s, last_at = EXCLUDED.last_at
+"""
+
+#: Of a judgement just made; the others are read when somebody asks for them.
+SUBMITTED = ("id", "uid", "assignment_id", "version", "is_surplus")
+INSERT_JUDGEMENT = f"""
+INSERT INTO annotator_judgement
+  (uid, created_at, queue_id, item_id, rater_id, assignment_id, is_current, verdict, preference_strength, answers,
+   active_s, idempotency_key, form_version_id, guidelines_version_id, is_surplus, version)
+SELECT gen_random_uuid(), %(now)s, %(queue)s, %(item)s, %(rater)s, %(assignment)s, true, %(verdict)s,
+  %(preference_strength)s, %(answers)s, %(active_s)s, %(key)s, %(form_version)s, %(guidelines_version)s, {{found}}
+RETURNING {", ".join(SUBMITTED)}
+"""
+
+# Slot before assignment, as the sweep locks them: each part waits for the one that it asks.
+FILL = """
+filled AS (
   UPDATE annotator_slot AS slot SET state = 2, lease_token = NULL, lease_until = NULL
   FROM annotator_assignment AS assignment
   WHERE assignment.id = %(assignment)s AND assignment.state IN ('active', 'expired') AND slot.id = assignment.slot_id
-    AND slot.lease_token = assignment.lease_token AND slot.state = 1
+    AND slot.lease_token = assignment.lease_token AND slot.state = 1 {unless}
   RETURNING slot.id
 ), ended AS (
   UPDATE annotator_assignment
-  SET state = 'submitted', ended_at = %(now)s, active_s = %(active_s)s, shown = %(shown)s
-  WHERE id = %(assignment)s AND state IN ('active', 'expired') AND (SELECT count(*) FROM filled) >= 0
+  SET state = 'submitted', ended_at = %(now)s, active_s = %(active_s)s, shown = coalesce(%(shown)s::jsonb, shown)
+  WHERE id = %(assignment)s AND state IN ('active', 'expired') AND (SELECT count(*) FROM filled) >= {at_least}
   RETURNING id
 ), superseded AS (
   UPDATE annotator_judgement SET is_current = false
   WHERE item_id = %(item)s AND rater_id = %(rater)s AND is_current AND EXISTS (SELECT 1 FROM ended)
   RETURNING version, active_s
 )
+"""
+
+# A submit as nearly all are: the lease is still held. Does nothing when it is not, or when the key was used before.
+SUBMIT = f"""
+WITH earlier AS (
+  SELECT {", ".join(SUBMITTED)} FROM annotator_judgement WHERE rater_id = %(rater)s AND idempotency_key = %(key)s
+), {FILL.format(unless="AND NOT EXISTS (SELECT 1 FROM earlier)", at_least=1)}, counted AS (
+  {
+    COUNT.format(
+        counted='''
+  SELECT %(queue)s, %(rater)s, CASE WHEN superseded.version IS NULL THEN 1 ELSE 0 END, 0, 0,
+    %(active_s)s - coalesce(superseded.active_s, 0), %(now)s
+  FROM ended LEFT JOIN superseded ON true'''
+    )
+}
+), inserted AS (
+  {INSERT_JUDGEMENT.format(found="false, coalesce(superseded.version, 0) + 1 FROM ended LEFT JOIN superseded ON true")}
+)
+SELECT *, NULL FROM earlier UNION ALL SELECT *, pg_notify('live', %(poke)s)::text FROM inserted
+"""  # noqa: S608 - constants
+
+# The same in two steps, with a decision about the slot between them.
+END = f"""
+WITH {FILL.format(unless="", at_least=0)}
 SELECT (SELECT id FROM ended), (SELECT id FROM filled), (SELECT version FROM superseded),
        (SELECT active_s FROM superseded)
+"""  # noqa: S608 - constants
+INSERT = f"""
+WITH counted AS ({
+    COUNT.format(counted="VALUES (%(queue)s, %(rater)s, %(n_submitted)s, 0, %(n_surplus)s, %(more_active_s)s, %(now)s)")
+}) {INSERT_JUDGEMENT.format(found="%(is_surplus)s, %(version)s")}
 """
 
-# The answer and the rater's counters, which only this rater's own requests write.
-INSERT = """
-WITH counted AS (
-  INSERT INTO annotator_queuerater AS counts
-    (queue_id, rater_id, n_submitted, n_skipped, n_surplus, active_s, last_at)
-  VALUES (%(queue)s, %(rater)s, %(n_submitted)s, 0, %(n_surplus)s, %(more_active_s)s, %(now)s)
-  ON CONFLICT (queue_id, rater_id) DO UPDATE SET
-    n_submitted = counts.n_submitted + EXCLUDED.n_submitted, n_surplus = counts.n_surplus + EXCLUDED.n_surplus,
-    active_s = counts.active_s + EXCLUDED.active_s, last_at = EXCLUDED.last_at
-)
-INSERT INTO annotator_judgement
-  (uid, created_at, queue_id, item_id, rater_id, assignment_id, version, is_current, is_surplus, verdict,
-   preference_strength, answers, active_s, idempotency_key, form_version_id, guidelines_version_id)
-VALUES (gen_random_uuid(), %(now)s, %(queue)s, %(item)s, %(rater)s, %(assignment)s, %(version)s, true, %(is_surplus)s,
-  %(verdict)s, %(preference_strength)s, %(answers)s, %(active_s)s, %(key)s, %(form_version)s, %(guidelines_version)s)
-RETURNING *
-"""
-
-BY_KEY = "SELECT * FROM annotator_judgement WHERE rater_id = %(rater)s AND idempotency_key = %(key)s"
+BY_KEY = f"""
+SELECT {", ".join(SUBMITTED)} FROM annotator_judgement WHERE rater_id = %(rater)s AND idempotency_key = %(key)s
+"""  # noqa: S608 - constants
 
 
-@transaction.atomic
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """An answer that passed every check, for one assignment."""
+
+    assignment: Assignment
+    checked: CheckedAnswers
+    key: str
+    active_s: float
+    shown: dict[str, Any] | None
+    now: datetime
+
+    def values(self) -> dict[str, Any]:
+        """Parameters of the statements."""
+        return {
+            "now": self.now,
+            "queue": self.assignment.queue_id,
+            "item": self.assignment.item_id,
+            "rater": self.assignment.rater_id,
+            "assignment": self.assignment.pk,
+            "verdict": self.checked.verdict,
+            "preference_strength": self.checked.preference_strength,
+            "answers": Jsonb(self.checked.answers),
+            "active_s": self.active_s,
+            "shown": None if self.shown is None else Jsonb(self.shown),
+            "key": self.key,
+            "form_version": self.assignment.form_version_id,
+            "guidelines_version": self.assignment.guidelines_version_id,
+        }
+
+
 def judgement_submit(
     *,
     assignment: Assignment,
@@ -84,18 +146,64 @@ def judgement_submit(
     A late answer is never refused: it fills a slot of the item that is still free, else it is kept as surplus.
     """
     key_check(idempotency_key)
-    slots.rater_lock(assignment.queue_id, assignment.rater_id, key=idempotency_key)
-    by_key = Judgement.objects.raw(BY_KEY, {"rater": assignment.rater_id, "key": idempotency_key})
-    if earlier := next(iter(by_key), None):
+    try:
+        form_version_check(assignment, form_version)
+        submission = Submission(
+            assignment=assignment,
+            checked=answers_check(assignment.form_version.questions, answers, a_is_left=assignment.a_is_left),
+            key=idempotency_key,
+            active_s=active_check(active_seconds, assignment=assignment, now=now),
+            shown=shown_check(shown) if shown is not None else None,
+            now=now,
+        )
+    except DomainError:  # what was accepted once is not judged again
+        if earlier := judgement_by_key(rater_id=assignment.rater_id, key=idempotency_key):
+            return replay(earlier, assignment)
+        raise
+    return submit_quickly(submission) or submit_carefully(submission)
+
+
+def submit_quickly(submission: Submission) -> Judgement | None:
+    """Lock and submit in one round trip. None, and nothing changed, when the assignment does not hold its slot."""
+    row = slots.run_locked(
+        slots.RATER_LOCK + slots.KEY_LOCK, SUBMIT, poke=poke_text(submission.assignment), **submission.values()
+    )
+    return replay(made(row[:-1]), submission.assignment) if row else None
+
+
+@transaction.atomic
+def submit_carefully(submission: Submission) -> Judgement:
+    """A lease that ran out, a correction that did, or an item that has ended: a decision between two statements."""
+    assignment = submission.assignment
+    slots.rater_lock(assignment.queue_id, assignment.rater_id, key=submission.key)
+    if earlier := judgement_by_key(rater_id=assignment.rater_id, key=submission.key):
         return replay(earlier, assignment)
-    form_version_check(assignment, form_version)
-    checked = answers_check(assignment.form_version.questions, answers, a_is_left=assignment.a_is_left)
-    presentation = shown_check(shown) if shown is not None else assignment.shown
-    active_s = active_check(active_seconds, assignment=assignment, now=now)
-    ended = assignment_end(assignment, now=now, active_s=active_s, shown=presentation)
-    judgement = judgement_insert(assignment, checked, ended, key=idempotency_key, active_s=active_s, now=now)
+    ended = assignment_end(submission)
+    is_first = ended.version == 0
+    row = slots.run(
+        INSERT,
+        **submission.values(),
+        version=ended.version + 1,
+        is_surplus=ended.is_surplus,
+        n_submitted=int(is_first and not ended.is_surplus),
+        n_surplus=int(is_first and ended.is_surplus),
+        more_active_s=submission.active_s - ended.active_s,
+    )
     poke(f"queue.{assignment.queue.uid}", "submit")
-    return judgement
+    return made(row or ())
+
+
+def poke_text(assignment: Assignment) -> str:
+    return message(f"queue.{assignment.queue.uid}", "submit")
+
+
+def made(row: tuple[Any, ...]) -> Judgement:
+    return partial(Judgement, **dict(zip(SUBMITTED, row, strict=True)))
+
+
+def judgement_by_key(*, rater_id: int, key: str) -> Judgement | None:
+    row = slots.run(BY_KEY, rater=rater_id, key=key)
+    return made(row) if row else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,22 +215,14 @@ class Ended:
     active_s: float
 
 
-def assignment_end(assignment: Assignment, *, now: datetime, active_s: float, shown: dict[str, Any]) -> Ended:
+def assignment_end(submission: Submission) -> Ended:
     """Compare-and-set to submitted and fill the slot. An expired lease may still submit; a skipped item may not."""
-    row = slots.run(
-        END,
-        assignment=assignment.pk,
-        item=assignment.item_id,
-        rater=assignment.rater_id,
-        now=now,
-        active_s=active_s,
-        shown=Jsonb(shown),
-    )
-    ended, slot_id, version, active_before = row or (None, None, None, None)
+    assignment = submission.assignment
+    ended, slot_id, version, active_before = slots.run(END, **submission.values()) or (None, None, None, None)
     if ended is None:
         assignment.refresh_from_db(fields=["state", "slot", "lease_token", "ended_at"])
-        if correction_resume(assignment, until=now + assignment.queue.lease):
-            return assignment_end(assignment, now=now, active_s=active_s, shown=shown)
+        if correction_resume(assignment, until=submission.now + assignment.queue.lease):
+            return assignment_end(submission)
         require_unended(assignment)
     if slot_id is None:
         slot_id = slots.slot_fill_free(item_id=assignment.item_id, rater_id=assignment.rater_id)
@@ -130,33 +230,6 @@ def assignment_end(assignment: Assignment, *, now: datetime, active_s: float, sh
     if slot_id is None:
         exclude(item_id=assignment.item_id, rater_id=assignment.rater_id, reason=ANSWERED)
     return Ended(is_surplus=slot_id is None, version=version or 0, active_s=active_before or 0.0)
-
-
-def judgement_insert(
-    assignment: Assignment, checked: CheckedAnswers, ended: Ended, *, key: str, active_s: float, now: datetime
-) -> Judgement:
-    """The new current version; earlier ones of this rater stay, no longer current."""
-    is_first = ended.version == 0
-    values = {
-        "now": now,
-        "queue": assignment.queue_id,
-        "item": assignment.item_id,
-        "rater": assignment.rater_id,
-        "assignment": assignment.pk,
-        "version": ended.version + 1,
-        "is_surplus": ended.is_surplus,
-        "verdict": checked.verdict,
-        "preference_strength": checked.preference_strength,
-        "answers": Jsonb(checked.answers),
-        "active_s": active_s,
-        "key": key,
-        "form_version": assignment.form_version_id,
-        "guidelines_version": assignment.guidelines_version_id,
-        "n_submitted": int(is_first and not ended.is_surplus),
-        "n_surplus": int(is_first and ended.is_surplus),
-        "more_active_s": active_s - ended.active_s,
-    }
-    return Judgement.objects.raw(INSERT, values)[0]
 
 
 def replay(earlier: Judgement, assignment: Assignment) -> Judgement:

@@ -10,11 +10,16 @@ from uuid import UUID
 
 from django.db import connection
 
+from annotator.access import partial
 from annotator.models import Assignment, Queue
 from annotator.services.queue_items import BOOST, MAX_OVERLAP
 
+RATER_LOCK = "SELECT pg_advisory_xact_lock(%(queue_lock)s, %(rater_lock)s)"
+KEY_LOCK = ", pg_advisory_xact_lock(hashtextextended(%(key)s, %(rater_lock)s))"
+
 # NOT EXISTS ignores the stage on purpose: nobody reviews what they annotated themselves.
 ELIGIBLE = """
+  AND %(is_open)s AND NOT EXISTS (SELECT 1 FROM live)
   AND NOT EXISTS (SELECT 1 FROM annotator_slot AS mine WHERE mine.item_id = slot.item_id AND mine.rater_id = %(rater)s)
   AND NOT EXISTS (
     SELECT 1 FROM annotator_exclusion AS x WHERE x.item_id = slot.item_id AND x.rater_id = %(rater)s)
@@ -42,41 +47,60 @@ PICK_DEPTH = f"""
   LIMIT 1
 """  # noqa: S608 - constants
 
-# Once per rater and item: a second lease of the same item goes on with the order and the draft of the first.
-LEASE = """
-WITH pick AS ({pick}), leased AS (
+# What the rater holds, most recently renewed first; else one fresh lease. Once per rater and item: a second lease of
+# the same item goes on with the order and the draft of the first.
+CLAIM = """
+WITH live AS (
+  SELECT {columns}
+  FROM annotator_slot AS slot
+  JOIN annotator_assignment AS assignment
+    ON assignment.item_id = slot.item_id AND assignment.rater_id = slot.rater_id AND assignment.slot_id = slot.id
+  WHERE slot.queue_id = %(queue)s AND slot.rater_id = %(rater)s AND slot.state = 1
+  ORDER BY slot.lease_until DESC LIMIT 1
+), renewed AS (
+  UPDATE annotator_slot AS slot SET lease_until = greatest(slot.lease_until, %(until)s)
+  FROM live WHERE slot.id = live.slot_id AND slot.lease_token = live.lease_token AND slot.state = 1
+), pick AS ({pick}), leased AS (
   UPDATE annotator_slot AS slot
   SET state = 1, rater_id = %(rater)s, lease_token = gen_random_uuid(), lease_until = %(until)s
   FROM pick WHERE slot.id = pick.id
   RETURNING slot.id, slot.item_id, slot.lease_token
+){boost}, started AS (
+  INSERT INTO annotator_assignment AS assignment
+    (uid, created_at, queue_id, item_id, slot_id, rater_id, state, lease_token, a_is_left, seed, form_version_id,
+     guidelines_version_id, draft, draft_version, shown, active_s)
+  SELECT gen_random_uuid(), %(now)s, %(queue)s, leased.item_id, leased.id, %(rater)s, 'active', leased.lease_token,
+    %(a_is_left)s, %(seed)s,
+    (SELECT id FROM annotator_formversion WHERE queue_id = %(queue)s ORDER BY number DESC LIMIT 1),
+    (SELECT id FROM annotator_guidelinesversion WHERE queue_id = %(queue)s ORDER BY number DESC LIMIT 1),
+    '{{}}', 0, '{{}}', 0
+  FROM leased
+  ON CONFLICT (item_id, rater_id) DO UPDATE SET
+    state = 'active', slot_id = EXCLUDED.slot_id, lease_token = EXCLUDED.lease_token, ended_at = NULL,
+    form_version_id = EXCLUDED.form_version_id, guidelines_version_id = EXCLUDED.guidelines_version_id
+  RETURNING {columns}
 )
-INSERT INTO annotator_assignment AS assignment
-  (uid, created_at, queue_id, item_id, slot_id, rater_id, state, lease_token, a_is_left, seed, form_version_id,
-   guidelines_version_id, draft, draft_version, shown, active_s)
-SELECT gen_random_uuid(), %(now)s, %(queue)s, leased.item_id, leased.id, %(rater)s, 'active', leased.lease_token,
-  %(a_is_left)s, %(seed)s,
-  (SELECT id FROM annotator_formversion WHERE queue_id = %(queue)s ORDER BY number DESC LIMIT 1),
-  (SELECT id FROM annotator_guidelinesversion WHERE queue_id = %(queue)s ORDER BY number DESC LIMIT 1),
-  '{{}}', 0, '{{}}', 0
-FROM leased
-ON CONFLICT (item_id, rater_id) DO UPDATE SET
-  state = 'active', slot_id = EXCLUDED.slot_id, lease_token = EXCLUDED.lease_token, ended_at = NULL,
-  form_version_id = EXCLUDED.form_version_id, guidelines_version_id = EXCLUDED.guidelines_version_id
-RETURNING assignment.*
+SELECT * FROM live UNION ALL SELECT * FROM started
 """
 
-LIVE = """
-SELECT assignment.* FROM annotator_slot AS slot
-JOIN annotator_assignment AS assignment
-  ON assignment.item_id = slot.item_id AND assignment.rater_id = slot.rater_id AND assignment.slot_id = slot.id
-WHERE slot.queue_id = %(queue)s AND slot.rater_id = %(rater)s AND slot.state = 1
-ORDER BY slot.lease_until DESC LIMIT 1
-"""
+#: Of an assignment that a claim brings; the others (the draft among them) are read when somebody asks for them.
+CLAIMED = (
+    "id", "uid", "created_at", "queue_id", "item_id", "slot_id", "rater_id", "state", "lease_token", "a_is_left",
+    "seed", "form_version_id", "guidelines_version_id",
+)  # fmt: skip
 
+# The slot that is leased just now is left out: a statement changes a row once.
 BOOST_STARTED = f"""
-UPDATE annotator_slot SET priority = priority + {BOOST}
-WHERE item_id = %(item)s AND stage = 0 AND state = 0 AND priority < {BOOST}
-"""  # noqa: S608 - constants
+, boosted AS (
+  UPDATE annotator_slot AS slot SET priority = slot.priority + {BOOST}
+  FROM leased
+  WHERE slot.item_id = leased.item_id AND slot.id <> leased.id AND slot.stage = 0 AND slot.state = 0
+    AND slot.priority < {BOOST}
+)"""  # noqa: S608 - constants
+
+CLAIM_COLUMNS = ", ".join(f"assignment.{name}" for name in CLAIMED)
+CLAIM_BREADTH = CLAIM.format(pick=PICK_BREADTH, boost="", columns=CLAIM_COLUMNS)
+CLAIM_DEPTH = CLAIM.format(pick=PICK_DEPTH, boost=BOOST_STARTED, columns=CLAIM_COLUMNS)
 
 # A rater whose lease ran out takes the item up again where a slot of it is still open.
 RETAKE = """
@@ -99,35 +123,56 @@ def rater_lock(queue_id: int, rater_id: int, *, key: str = "") -> None:
 
     A statement of its own, because a later one must see what the request before us has committed.
     """
-    lock = "SELECT pg_advisory_xact_lock(%(queue)s, %(rater)s)"
-    also = ", pg_advisory_xact_lock(hashtextextended(%(key)s, %(rater)s))" if key else ""
-    run(lock + also, queue=queue_id & 0x7FFFFFFF, rater=rater_id & 0x7FFFFFFF, key=key)
+    run(RATER_LOCK + (KEY_LOCK if key else ""), key=key, **lock_values(queue_id, rater_id))
 
 
-def slot_lease(
+def lock_values(queue_id: int, rater_id: int) -> dict[str, int]:
+    return {"queue_lock": queue_id & 0x7FFFFFFF, "rater_lock": rater_id & 0x7FFFFFFF}
+
+
+def run_locked(lock: str, query: str, *, queue: int, rater: int, **values: Any) -> tuple[Any, ...] | None:
+    """The rater's lock, then one statement that sees what was committed before it; its first row.
+
+    Both go to the server as one message. Outside a transaction the server makes one of the two, so that a claim or
+    a submit is a single round trip; it takes a new snapshot for the second statement in either case.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(f"{lock}; {query}", {**values, "queue": queue, "rater": rater, **lock_values(queue, rater)})
+        cursor.nextset()
+        row: tuple[Any, ...] | None = cursor.fetchone()
+        return row
+
+
+def slot_claim(
     *, queue: Queue, rater_id: int, now: datetime, until: datetime, seed: int, a_is_left: bool
 ) -> Assignment | None:
-    """Lease one open slot of an item that the rater has not met, and note what they are shown. None: none is left."""
-    is_depth = queue.order_policy == Queue.OrderPolicy.DEPTH
-    values = {
-        "queue": queue.pk,
-        "rater": rater_id,
-        "now": now,
-        "until": until,
-        "seed": seed,
-        "a_is_left": a_is_left,
-        "deepest": MAX_OVERLAP,
-    }
-    statement = LEASE.format(pick=PICK_DEPTH if is_depth else PICK_BREADTH)
-    started = next(iter(Assignment.objects.raw(statement, values)), None)
-    if started is not None and is_depth:
-        run(BOOST_STARTED, item=started.item_id)
-    return started
+    """What the rater holds in the queue, renewed; else one open slot of an item they have not met. None: none is left.
+
+    Gives out nothing fresh unless the queue is open.
+    """
+    row = run_locked(
+        RATER_LOCK,
+        CLAIM_DEPTH if queue.order_policy == Queue.OrderPolicy.DEPTH else CLAIM_BREADTH,
+        queue=queue.pk,
+        rater=rater_id,
+        now=now,
+        until=until,
+        seed=seed,
+        a_is_left=a_is_left,
+        is_open=queue.state == Queue.State.OPEN,
+        deepest=MAX_OVERLAP,
+    )
+    if row is None:
+        return None
+    claimed = partial(Assignment, **dict(zip(CLAIMED, row, strict=True)))
+    claimed.queue = queue
+    return claimed
 
 
-def slot_live(*, queue_id: int, rater_id: int) -> Assignment | None:
-    """What the rater holds in a queue, the most recently renewed first."""
-    return next(iter(Assignment.objects.raw(LIVE, {"queue": queue_id, "rater": rater_id})), None)
+def slot_live(*, queue_id: int, rater_id: int) -> bool:
+    """Whether the rater holds something in a queue."""
+    query = "SELECT 1 FROM annotator_slot WHERE queue_id = %(queue)s AND rater_id = %(rater)s AND state = 1 LIMIT 1"
+    return run(query, queue=queue_id, rater=rater_id) is not None
 
 
 def slot_renew(*, slot_id: int | None, lease_token: UUID, until: datetime) -> bool:

@@ -38,7 +38,9 @@ if not DATABASE_URL:
     from steelyard.embedded import embedded_url
 
     DATABASE_URL = embedded_url(VAR_DIR)
-DATABASES = {"default": database_from_url(DATABASE_URL, pool_size=env_int("STEELYARD_DATABASE_POOL", 12))}
+DATABASE_POOL = env_int("STEELYARD_DATABASE_POOL", 12)
+DATABASES = {"default": database_from_url(DATABASE_URL, pool_size=DATABASE_POOL)}
+WEB_THREADS = DATABASE_POOL + 4  # requests a web process works on at once
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 INSTALLED_APPS = [
@@ -135,6 +137,10 @@ WHITENOISE_AUTOREFRESH = not PRODUCTION  # a file that changes under a running s
 # Security: https cookies and HSTS wherever the site is served in production.
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = PRODUCTION and env_bool("STEELYARD_HTTPS", True)
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env_bool("STEELYARD_BEHIND_PROXY", False) else None
+# Proxies of our own in front, each appending to X-Forwarded-For; only then is that header believed.
+TRUSTED_PROXIES = env_int("STEELYARD_TRUSTED_PROXIES", 0)
+if TRUSTED_PROXIES < 0:
+    raise ImproperlyConfigured(f"STEELYARD_TRUSTED_PROXIES must be 0 or more, not {TRUSTED_PROXIES}")
 SECURE_HSTS_SECONDS = 31_536_000 if PRODUCTION else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = PRODUCTION
 SECURE_REFERRER_POLICY = "same-origin"

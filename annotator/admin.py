@@ -8,9 +8,18 @@ from django.db.models import Model
 from django.http import HttpRequest
 
 from annotator import models
+from annotator.live import poke, user_topic
 
 admin.site.site_header = admin.site.site_title = "Steelyard"
-admin.site.register(models.User, UserAdmin)
+
+
+@admin.register(models.User)
+class AccountAdmin(UserAdmin):  # type: ignore[type-arg]
+    """Whoever is changed here may have been deactivated: the sockets of their pages ask again what they may hear."""
+
+    def save_model(self, request: HttpRequest, obj: models.User, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        poke(user_topic(obj), "membership")
 
 
 class ReadOnlyAdmin(admin.ModelAdmin[Any]):

@@ -5,7 +5,7 @@ from typing import Any
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
 
-from annotator.live import ensure_relay, may_subscribe, user_topic
+from annotator.live import ensure_relay, is_active, may_subscribe, user_topic
 
 MAX_TOPICS = 50
 FORBIDDEN, TOO_MANY = 4403, 4400
@@ -43,7 +43,7 @@ class LiveConsumer(AsyncJsonWebsocketConsumer):
 
     async def allowed(self, topics: list[str]) -> bool:
         user = self.scope["user"]
-        if not user.is_authenticated:
+        if not user.is_authenticated or not await database_sync_to_async(is_active)(user):
             return False
         for topic in topics:
             if not await database_sync_to_async(may_subscribe)(user, topic):

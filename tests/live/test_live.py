@@ -9,6 +9,7 @@ from asgiref.sync import sync_to_async
 from channels.routing import URLRouter
 from channels.testing import WebsocketCommunicator
 from django.db import connection, transaction
+from django.test import Client
 
 from annotator import live
 from annotator.live import may_subscribe, poke, user_topic
@@ -131,6 +132,28 @@ async def test_removing_a_member_closes_the_sockets_of_pages_below_the_project(r
     await sync_to_async(member_remove)(membership=membership, actor=lead.user)
     closed = await communicator.receive_output(SOON_S)
     assert (closed["type"], closed["code"]) == ("websocket.close", 4403)
+
+
+@sync_to_async
+def deactivate(user: User) -> int:
+    """As a superuser does it: the account's form without the tick at `active`."""
+    client = Client()
+    client.force_login(UserFactory.create(is_staff=True, is_superuser=True))
+    form = {"username": user.username, "date_joined_0": "2026-01-01", "date_joined_1": "10:00"}
+    return client.post(f"/admin/annotator/user/{user.pk}/change/", form).status_code
+
+
+async def test_an_account_that_was_deactivated_closes_its_sockets(relay_stopped: None) -> None:
+    user, project = await member()
+    communicator = await socket_of(user, f"project.{project.uid}")
+    await communicator.connect()
+    assert await communicator.receive_json_from(SOON_S) == {"event": "ready"}
+    assert await deactivate(user) == 302
+    closed = await communicator.receive_output(SOON_S)
+    assert (closed["type"], closed["code"]) == ("websocket.close", 4403)
+    again = await socket_of(user, "")  # a socket without topics would hear what concerns everybody
+    await again.connect()
+    assert (await again.receive_output(SOON_S))["code"] == 4403
 
 
 @pytest.mark.parametrize(

@@ -30,4 +30,4 @@ EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/healthz', timeout=2)"]
 ENTRYPOINT ["tini", "--"]
-CMD ["python", "-m", "steelyard.web", "--host", "0.0.0.0", "--port", "8000", "--proxy"]
+CMD ["python", "-m", "steelyard.web", "--host", "0.0.0.0", "--port", "8000"]

@@ -12,7 +12,6 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--fd", type=int, help="an inherited listening socket")
-    parser.add_argument("--proxy", action="store_true", help="trust X-Forwarded-* of any peer (behind a proxy only)")
     options = parser.parse_args(argv)
     config = uvicorn.Config(
         "steelyard.asgi:application",
@@ -21,8 +20,7 @@ def main(argv: list[str] | None = None) -> int:
         lifespan="off",
         log_config=None,
         access_log=False,
-        proxy_headers=options.proxy,
-        forwarded_allow_ips="*" if options.proxy else None,
+        proxy_headers=False,  # it would believe whatever a client writes; annotator.requests counts from the right
         timeout_graceful_shutdown=3,
         ws_max_size=64 * 1024,
         ws_per_message_deflate=False,  # pokes are 100 bytes; compressing them costs more than it saves

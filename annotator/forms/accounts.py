@@ -8,6 +8,7 @@ from django.contrib.auth.forms import AuthenticationForm, BaseUserCreationForm
 from django.utils import timezone
 
 from annotator.models import User
+from annotator.requests import client_address
 from annotator.services.accounts import THEMES, TooManyAttempts, login_attempt, login_succeeded
 
 THEME_LABELS = {"auto": "As my system", "light": "Light", "dark": "Dark", "contrast": "High contrast"}
@@ -16,7 +17,7 @@ THEME_LABELS = {"auto": "As my system", "light": "Light", "dark": "Dark", "contr
 class LoginForm(AuthenticationForm):
     def clean(self) -> dict[str, Any]:
         username = self.cleaned_data.get("username") or ""
-        address = self.request.META.get("REMOTE_ADDR", "") if self.request else ""
+        address = client_address(self.request, n_proxies=settings.TRUSTED_PROXIES) if self.request else ""
         now = timezone.now()
         try:
             login_attempt(username=username, address=address, now=now)

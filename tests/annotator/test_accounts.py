@@ -3,17 +3,19 @@
 import threading
 from datetime import timedelta
 from io import StringIO
+from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
-from django.test import Client
+from django.test import Client, RequestFactory
 from django.urls import reverse
 from django.utils import timezone
 
 from annotator.authentication import token_digest
 from annotator.errors import DomainError, InvalidInput
 from annotator.models import ApiToken, Invitation, LoginFailure, Membership, Role, User
+from annotator.requests import client_address
 from annotator.services import accounts
 from annotator.services.projects import InvitationGone, account_create, invitation_accept, invitation_create
 from tests.factories import (
@@ -61,6 +63,34 @@ def test_guessing_is_slowed_for_one_account_from_one_address_only(client: Client
     assert log_in(client, user.username.upper(), PASSWORD) == 429
     assert log_in(Client(), other.username, PASSWORD) == 302
     assert log_in(Client(), user.username, PASSWORD, REMOTE_ADDR="203.0.113.9") == 302
+
+
+def test_behind_a_proxy_the_address_is_the_one_that_the_proxy_saw(client: Client, settings: Any) -> None:
+    """One client guesses; it cannot get away by writing the header itself, and others behind the proxy log in."""
+    settings.TRUSTED_PROXIES = 1
+    user = UserFactory(password=PASSWORD)
+    for n in range(accounts.FREE_ATTEMPTS):
+        assert log_in(client, user.username, "wrong", HTTP_X_FORWARDED_FOR=f"198.51.100.{n}, 203.0.113.9") == 422
+    assert log_in(client, user.username, PASSWORD, HTTP_X_FORWARDED_FOR="198.51.100.77, 203.0.113.9") == 429
+    assert log_in(Client(), user.username, PASSWORD, HTTP_X_FORWARDED_FOR="203.0.113.10") == 302
+
+
+@pytest.mark.parametrize(
+    ("n_proxies", "header", "address"),
+    [
+        (0, "203.0.113.9", "192.0.2.1"),
+        (1, "203.0.113.9", "203.0.113.9"),
+        (1, "198.51.100.1, 203.0.113.9", "203.0.113.9"),
+        (2, "198.51.100.1, 203.0.113.9, 192.0.2.7", "203.0.113.9"),
+        (2, "203.0.113.9", "192.0.2.1"),
+        (1, "2001:DB8::1", "2001:db8::1"),
+        (1, "unknown", "192.0.2.1"),
+        (1, "", "192.0.2.1"),
+    ],
+)
+def test_client_address(rf: RequestFactory, n_proxies: int, header: str, address: str) -> None:
+    request = rf.get("/", REMOTE_ADDR="192.0.2.1", HTTP_X_FORWARDED_FOR=header)
+    assert client_address(request, n_proxies=n_proxies) == address
 
 
 def test_wait_grows_and_is_forgotten() -> None:

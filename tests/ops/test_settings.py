@@ -44,6 +44,7 @@ def test_complete_production_settings_pass_the_deployment_checks() -> None:
         ("STEELYARD_ALLOWED_HOSTS", "*"),
         ("STEELYARD_DATABASE_URL", ""),
         ("STEELYARD_DATABASE_URL", "sqlite:///x.db"),
+        ("STEELYARD_TRUSTED_PROXIES", "-1"),
     ],
 )
 def test_production_names_what_is_missing(name: str, value: str) -> None:

@@ -25,13 +25,13 @@ def undefined_interval(reason: str, level: float = 0.95) -> Interval:
     return Interval(math.nan, math.nan, level, reason)
 
 
-def wilson_interval(k: int, n: int, level: float = 0.95) -> Interval:
+def wilson_interval(k: float, n: float, level: float = 0.95) -> Interval:
     """Wilson's score interval for k successes in n trials.
 
     Parameters
     ----------
     k, n
-        Successes and trials, 0 <= k <= n.
+        Successes and trials, 0 <= k <= n. An effective number of trials need not be whole (workers/stats/clusters.py).
     level
         Confidence, in (0, 1).
 

@@ -7,6 +7,7 @@ from django import forms
 
 from annotator.errors import InvalidInput
 from annotator.models import Dataset, Project, Queue
+from annotator.selectors.items import ItemFilters
 from annotator.services.queue_items import MAX_OVERLAP
 
 POINTS = [(2, "2: left or right"), (3, "3: left, equal, right"), (7, "7: how much better")]
@@ -95,6 +96,26 @@ class QueueForm(QuestionForm):
             "form": [self.question()],
             "lease": timedelta(minutes=values["lease_minutes"]),
         }
+
+
+class ItemFilterForm(forms.Form):
+    """Narrows the items of a queue."""
+
+    q = forms.CharField(label="Search", required=False, max_length=500)
+    state = forms.ChoiceField(
+        required=False,
+        choices=[("", "any"), ("untouched", "not begun"), ("begun", "begun, not done"), ("done", "done")],
+    )
+    next = forms.BooleanField(required=False, label="Given out next")
+    flagged = forms.BooleanField(required=False, label="With an open flag")
+    gold = forms.BooleanField(required=False, label="Gold")
+
+    def filters(self) -> ItemFilters:
+        """No filters where the form was refused; it says so beside the field."""
+        if not self.is_valid():
+            return ItemFilters()
+        given = self.cleaned_data
+        return ItemFilters(given["state"], given["next"], given["flagged"], given["gold"], given["q"])
 
 
 def add_errors(form: forms.Form, error: InvalidInput) -> None:

@@ -201,17 +201,6 @@ class KeysetPage:
     previous_url: str | None
 
 
-def queue_items(*, queue: Queue, after: int, size: int = 50) -> list[Item]:
-    """Items in stored order with n_done, n_in_progress and n_open of their slots."""
-    slots = {"done": Slot.State.SUBMITTED, "in_progress": Slot.State.LEASED, "open": Slot.State.OPEN}
-    counts = {f"n_{name}": Count("slots", filter=Q(slots__state=state)) for name, state in slots.items()}
-    page = list(Item.objects.filter(queue=queue, pk__gt=after).order_by("pk").values_list("pk", flat=True)[:size])
-    items = list(Item.objects.filter(pk__in=page).select_related("example").annotate(**counts).order_by("pk"))
-    for item in items:
-        item.title = str(item.example.prompt[-1].get("content", ""))  # type: ignore[attr-defined]
-    return items
-
-
 def review_items(
     *, queue: Queue, verdict: str = "", disagreement: bool = False, before: int = 0, size: int = 10
 ) -> list[Item]:
@@ -276,7 +265,6 @@ __all__ = [
     "pseudonyms",
     "queue_flags",
     "queue_item_counts",
-    "queue_items",
     "queue_order_balance",
     "queue_people",
     "queue_progress",

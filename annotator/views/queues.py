@@ -13,10 +13,11 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from annotator.access import ANYONE, LABELLERS, LEADS, READERS, access_flag, access_project, access_queue, role_in
 from annotator.errors import InvalidInput
-from annotator.forms.queues import QuestionForm, QueueForm, add_errors
-from annotator.models import Queue
+from annotator.forms.queues import ItemFilterForm, QuestionForm, QueueForm, add_errors
+from annotator.models import Item, Queue
 from annotator.requests import user_of
 from annotator.selectors import queues as selectors
+from annotator.selectors.items import items_page
 from annotator.selectors.tasks import question_scale
 from annotator.services.answer_checks import form_check, questions_dump
 from annotator.services.assignments import flag_resolve
@@ -128,14 +129,43 @@ def newest_guidelines(queue: Queue) -> Any:
 @login_required
 @require_GET
 def queue_item_list(request: HttpRequest, uid: UUID) -> HttpResponse:
-    """Items in stored order: '2 of 3 done, 1 in progress'."""
+    """Items in stored order: '2 of 3 done, 1 in progress'. Filters and page live in the query string."""
     queue = access_queue(user_of(request), uid, READERS)
-    items = selectors.queue_items(queue=queue, after=whole_number(request, "after"), size=ITEMS_PAGE)
-    next_url = f"?after={items[-1].pk}" if len(items) == ITEMS_PAGE else None
-    page = selectors.KeysetPage(rows=items, next_url=next_url, previous_url=None)
-    is_lead = role_in(user_of(request), queue.project) in LEADS
-    context = {"queue": queue, "project": queue.project, "page": page, "is_lead": is_lead}
+    form = ItemFilterForm(request.GET)
+    filters = form.filters()
+    after, before = whole_number(request, "after"), whole_number(request, "before")
+    found = items_page(queue=queue, filters=filters, after=after, before=before, size=ITEMS_PAGE)
+    page = selectors.KeysetPage(
+        rows=found.rows,
+        next_url=with_query(request, after=found.next_after) if found.next_after else None,
+        previous_url=with_query(request, before=found.previous_before) if found.previous_before else None,
+    )
+    context = {
+        "queue": queue,
+        "project": queue.project,
+        "form": form,
+        "filters": filters,
+        "page": page,
+        "is_off_the_end": bool(after or before) and not found.rows,
+        "has_gold": filters.is_gold or has_gold(queue),
+        "is_indexing": bool(filters.search) and queue.dataset.n_indexed < queue.dataset.n_examples,
+        "is_lead": role_in(user_of(request), queue.project) in LEADS,
+    }
     return render(request, "annotator/queue_items.html", context)
+
+
+def has_gold(queue: Queue) -> bool:
+    """Whether to offer the filter; in a queue too large to look through it is offered unseen."""
+    return queue.n_slots > selectors.COUNTED_SLOTS or Item.objects.filter(queue=queue, is_gold=True).exists()
+
+
+def with_query(request: HttpRequest, **page: int) -> str:
+    """This address with its filters, at another page."""
+    query = request.GET.copy()
+    for name in ("after", "before"):
+        query.pop(name, None)
+    query.update({name: str(key) for name, key in page.items()})
+    return f"?{query.urlencode()}"
 
 
 @login_required

@@ -21,8 +21,7 @@ BATCH_CHARACTERS = 4_000_000
 
 # In the order of the frozen rows. Texts are joined: they cannot change once a queue used their dataset.
 SNAPSHOT_SQL = """
-    SELECT s.position, e.uid::text, e.prompt, a.messages, b.messages, s.verdict, a.source_model, b.source_model,
-           s.preference_strength, s.shares, s.judgements, e.meta
+    SELECT s.position, e.uid::text, e.prompt, a.messages, b.messages, s.verdict {judged}
     FROM annotator_snapshotrow s
     JOIN annotator_example e ON e.id = s.example_id
     JOIN annotator_response a ON a.id = s.response_a_id
@@ -30,9 +29,9 @@ SNAPSHOT_SQL = """
     WHERE s.snapshot_id = %s AND s.position > %s
     ORDER BY s.position LIMIT %s
 """
+SNAPSHOT_JUDGED = ", a.source_model, b.source_model, s.preference_strength, e.meta, s.shares, s.judgements"
 DATASET_SQL = """
-    SELECT p.id, e.uid::text, e.prompt, a.messages, b.messages, p.verdict, a.source_model, b.source_model,
-           p.preference_strength, NULL, NULL, e.meta
+    SELECT p.id, e.uid::text, e.prompt, a.messages, b.messages, p.verdict {judged}
     FROM annotator_preference p
     JOIN annotator_example e ON e.id = p.example_id
     JOIN annotator_response a ON a.id = p.response_a_id
@@ -40,16 +39,17 @@ DATASET_SQL = """
     WHERE p.dataset_id = %s AND p.id > %s
     ORDER BY p.id LIMIT %s
 """
+DATASET_JUDGED = ", a.source_model, b.source_model, p.preference_strength, e.meta, NULL, NULL"
 
 
-def snapshot_records(*, snapshot: Snapshot) -> Iterator[SnapshotRecord]:
+def snapshot_records(*, snapshot: Snapshot, with_judgements: bool = True) -> Iterator[SnapshotRecord]:
     """The frozen rows in order, a batch at a time in memory."""
-    return records(SNAPSHOT_SQL, snapshot.pk)
+    return records(SNAPSHOT_SQL.format(judged=SNAPSHOT_JUDGED if with_judgements else ""), snapshot.pk)
 
 
-def dataset_records(*, dataset: Dataset) -> Iterator[SnapshotRecord]:
+def dataset_records(*, dataset: Dataset, with_judgements: bool = True) -> Iterator[SnapshotRecord]:
     """The preferences a dataset came with, in the same shape; their one judgement is the source's."""
-    return records(DATASET_SQL, dataset.pk)
+    return records(DATASET_SQL.format(judged=DATASET_JUDGED if with_judgements else ""), dataset.pk)
 
 
 def records(sql: str, pk: int) -> Iterator[SnapshotRecord]:
@@ -72,29 +72,33 @@ def records(sql: str, pk: int) -> Iterator[SnapshotRecord]:
 
 
 def record_of(values: list[Any]) -> SnapshotRecord:
-    uid, prompt, response_a, response_b, verdict, model_a, model_b, strength, shares, judgements, meta = values
-    if judgements is None:
-        share: dict[str, float] = {verdict: 1.0}
-        judged = [{"rater": "source", "verdict": verdict, "preference_strength": strength}]
+    uid, prompt, response_a, response_b, verdict, *judged = values
+    loads = orjson.loads
+    record = SnapshotRecord(uid, loads(prompt), loads(response_a), loads(response_b), verdict)
+    if judged:
+        add_judgements(record, *judged)
+    return record
+
+
+def add_judgements(
+    record: SnapshotRecord,
+    model_a: str,
+    model_b: str,
+    strength: int | None,
+    meta: str,
+    shares: str | None,
+    judgements: str | None,
+) -> None:
+    record.source_model_a, record.source_model_b, record.preference_strength = model_a, model_b, strength
+    record.meta = orjson.loads(meta)
+    if shares is None or judgements is None:
+        share = {str(record.verdict): 1.0}
+        record.judgements = [{"rater": "source", "verdict": record.verdict, "preference_strength": strength}]
     else:
-        share, judged = orjson.loads(shares), orjson.loads(judgements)
-    return SnapshotRecord(
-        example_uid=uid,
-        prompt=orjson.loads(prompt),
-        response_a=orjson.loads(response_a),
-        response_b=orjson.loads(response_b),
-        verdict=verdict,
-        source_model_a=model_a,
-        source_model_b=model_b,
-        preference_strength=strength,
-        n_judgements=len(judged),
-        share_a=share.get("a", 0.0),
-        share_b=share.get("b", 0.0),
-        share_tie=share.get("tie", 0.0),
-        share_both_bad=share.get("both_bad", 0.0),
-        judgements=judged,
-        meta=orjson.loads(meta),
-    )
+        share, record.judgements = orjson.loads(shares), orjson.loads(judgements)
+    record.n_judgements = len(record.judgements)
+    record.share_a, record.share_b = share.get("a", 0.0), share.get("b", 0.0)
+    record.share_tie, record.share_both_bad = share.get("tie", 0.0), share.get("both_bad", 0.0)
 
 
 def project_snapshots(*, project: Project) -> QuerySet[Snapshot]:

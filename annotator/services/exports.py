@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, cast
 
 from django.utils.text import slugify
@@ -48,7 +49,7 @@ def snapshot_export(*, snapshot: Snapshot, label: str, file: str) -> ExportFile:
     export, file_type = parse_layout(label, file)
     require_ready(snapshot)
     name = f"{slugify(snapshot.queue.name) or 'queue'}-{snapshot.number}-{label_of(export)}"
-    return export_file(export, file_type, name, snapshot.sha256, lambda: snapshot_records(snapshot=snapshot))
+    return export_file(export, file_type, name, snapshot.sha256, partial(snapshot_records, snapshot=snapshot))
 
 
 def dataset_export(*, dataset: Dataset, label: str, file: str) -> ExportFile:
@@ -62,14 +63,14 @@ def dataset_export(*, dataset: Dataset, label: str, file: str) -> ExportFile:
             code="no_preferences",
         )
     name = f"{slugify(dataset.name) or 'dataset'}-{label_of(export)}"
-    return export_file(export, file_type, name, dataset.source_sha256, lambda: dataset_records(dataset=dataset))
+    return export_file(export, file_type, name, dataset.source_sha256, partial(dataset_records, dataset=dataset))
 
 
 def export_file(
-    export: Export, file: FileType, name: str, sha256: str, records: Callable[[], Iterator[SnapshotRecord]]
+    export: Export, file: FileType, name: str, sha256: str, records: Callable[..., Iterator[SnapshotRecord]]
 ) -> ExportFile:
     def chunks() -> Iterator[bytes]:
-        rows = export_rows(export, records(), Counter())
+        rows = export_rows(export, records(with_judgements=export.reads_judgements), Counter())
         return jsonl_chunks(rows) if file == "jsonl" else parquet_chunks(rows, export.schema())
 
     return ExportFile(f"{name}.{file}", CONTENT_TYPES[file], chunks, sha256)

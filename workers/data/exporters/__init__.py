@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 class Export(Protocol):
     """One layout. `columns` says what each column means; `schema` gives the same columns as Parquet types.
 
+    `reads_judgements` is False where a row is made of the texts and the verdict alone: then records come without
+    judgements, shares, models and metadata, which cost more to read than the texts.
+
     No value is ever null and no list is ever empty: the `datasets` library takes a JSON Lines column's type from its
     first 10 MB and fails on a file whose nulls end later. No column is all dates: it would turn them into another type.
     """
@@ -23,6 +26,7 @@ class Export(Protocol):
     name: ClassVar[str]
     title: ClassVar[str]
     columns: ClassVar[dict[str, str]]
+    reads_judgements: ClassVar[bool]
 
     def schema(self) -> pa.Schema: ...
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from workers.data.exporters import EXPORTS
@@ -26,6 +27,7 @@ class RawJudgements:
     """
 
     title: ClassVar[str] = "Every judgement"
+    reads_judgements: ClassVar[bool] = True
     columns: ClassVar[dict[str, str]] = {
         "example_uid": "the example, as the API names it",
         "prompt": "the turns before the responses",
@@ -99,7 +101,7 @@ def _judgement(judgement: Mapping[str, Any]) -> dict[str, Any]:
         "preference_strength": int(judgement.get("preference_strength") or 0),
         "left": str(judgement.get("left") or ""),
         "justification": str(judgement.get("justification") or ""),
-        "reasons": _json(list(judgement.get("reasons") or [])),
+        "reasons": _reasons(judgement.get("reasons") or []),
         "active_s": NOT_MEASURED_S if seconds is None else float(seconds),
         "form_version": int(judgement.get("form_version") or 0),
         "guidelines_version": int(judgement.get("guidelines_version") or 0),
@@ -114,5 +116,18 @@ def _seconds(when: Any) -> float:
     return (when if isinstance(when, datetime) else datetime.fromisoformat(str(when))).timestamp()
 
 
+def _reasons(chips: Sequence[Any]) -> str:
+    return _texts_json(tuple(chips)) if all(type(chip) is str for chip in chips) else _json(list(chips))
+
+
+@lru_cache(maxsize=1000)
+def _texts_json(texts: tuple[str, ...]) -> str:
+    """A form has a few chips, so the same choices of them come again and again."""
+    return _json(list(texts))
+
+
+_encode = json.JSONEncoder(ensure_ascii=False, sort_keys=True).encode  # json.dumps makes an encoder a call
+
+
 def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, sort_keys=True)
+    return _encode(value) if value else str(value)  # "{}" and "[]" are by far the most frequent

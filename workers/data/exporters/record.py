@@ -9,7 +9,7 @@ from typing import Any
 from workers.data.schema import Message
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SnapshotRecord:
     """One pair of a snapshot: what was compared, what was decided, and every judgement behind it.
 

@@ -20,6 +20,7 @@ class TrlConversational:
     """
 
     title: ClassVar[str] = "TRL preference, conversations"
+    reads_judgements: ClassVar[bool] = False
     columns: ClassVar[dict[str, str]] = {
         "prompt": "the turns before the responses",
         "chosen": "the turns of the preferred response",

@@ -21,6 +21,7 @@ class TrlPreference:
     """
 
     title: ClassVar[str] = "TRL preference, texts"
+    reads_judgements: ClassVar[bool] = False
     columns: ClassVar[dict[str, str]] = {
         "prompt": "what was asked",
         "chosen": "the preferred response",

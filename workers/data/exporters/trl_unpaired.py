@@ -23,6 +23,7 @@ class TrlUnpaired:
     """
 
     title: ClassVar[str] = "TRL unpaired"
+    reads_judgements: ClassVar[bool] = False
     columns: ClassVar[dict[str, str]] = {
         "prompt": "what was asked",
         "completion": "one response",

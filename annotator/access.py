@@ -5,7 +5,8 @@ from uuid import UUID
 
 import orjson
 from django.contrib.auth.models import AnonymousUser
-from django.db import connection, models
+from django.db import models
+from django.db.models import DEFERRED
 
 from annotator.errors import NotAllowed, NotFound
 from annotator.models import (
@@ -25,6 +26,7 @@ from annotator.models import (
     Snapshot,
     User,
 )
+from annotator.statements import row_of
 
 ANYONE = frozenset(Role)
 LEADS = frozenset({Role.LEAD})
@@ -136,8 +138,8 @@ def access_token(user: AnyUser, uid: UUID) -> ApiToken:
 
 def partial(model: type[M], **values: Any) -> M:
     """A row of which these columns are known already; the others are read when somebody asks for them."""
-    names = [field.attname for field in model._meta.concrete_fields if field.attname in values]
-    return model.from_db(None, names, [values[name] for name in names])
+    row = [values.get(field.attname, DEFERRED) for field in model._meta.concrete_fields]
+    return model.from_db(None, (), row)
 
 
 #: Columns that every draft, heartbeat and submit needs; the others are read when somebody asks for them.
@@ -149,12 +151,12 @@ ASSIGNMENT = f"""
 SELECT membership.role, queue.uid, queue.state, queue.lease, queue.project_id, form.number, form.questions,
        {", ".join(f"assignment.{name}" for name in ASSIGNMENT_COLUMNS)}
 FROM annotator_assignment AS assignment
-JOIN annotator_rater AS rater ON rater.id = assignment.rater_id AND rater.user_id = %s
+JOIN annotator_rater AS rater ON rater.id = assignment.rater_id AND rater.user_id = %(user)s
 JOIN annotator_queue AS queue ON queue.id = assignment.queue_id AND queue.deleted_at IS NULL
 JOIN annotator_formversion AS form ON form.id = assignment.form_version_id
 LEFT JOIN annotator_membership AS membership
   ON membership.project_id = queue.project_id AND membership.user_id = rater.user_id
-WHERE assignment.uid = %s
+WHERE assignment.uid = %(uid)s
 """  # noqa: S608 - constants
 
 
@@ -163,7 +165,7 @@ def access_assignment(user: AnyUser, uid: UUID) -> Assignment:
 
     One plain query, because every draft, heartbeat and submit begins here.
     """
-    row = first_row(ASSIGNMENT, user.pk or 0, uid)
+    row = row_of(ASSIGNMENT, user=user.pk or 0, uid=uid)
     if row is None:
         raise NotFound("There is no such item of yours. Claim one from its queue.")
     role, queue_uid, state, lease, project_id, number, questions, *columns = row
@@ -184,28 +186,21 @@ LABELLING = """
 SELECT membership.role, rater.id, queue.id, queue.project_id, queue.state, queue.lease, queue.order_policy
 FROM annotator_queue AS queue
 LEFT JOIN annotator_membership AS membership
-  ON membership.project_id = queue.project_id AND membership.user_id = %s
-LEFT JOIN annotator_rater AS rater ON rater.user_id = %s
-WHERE queue.uid = %s AND queue.deleted_at IS NULL
+  ON membership.project_id = queue.project_id AND membership.user_id = %(user)s
+LEFT JOIN annotator_rater AS rater ON rater.user_id = %(user)s
+WHERE queue.uid = %(uid)s AND queue.deleted_at IS NULL
 """
 
 
 def access_labelling(user: User, uid: UUID) -> tuple[Queue, Rater]:
     """A queue to label in, and the rater one is there; in one plain query, because every claim begins here."""
-    row = first_row(LABELLING, user.pk, user.pk, uid)
+    row = row_of(LABELLING, user=user.pk, uid=uid)
     if row is None:
         raise NotFound("There is no such page, or you are not a member of its project.")
     role, rater_id, pk, project_id, state, lease, order = row
     check_role(role, LABELLERS)
     queue = partial(Queue, id=pk, uid=uid, project_id=project_id, state=state, lease=lease, order_policy=order)
     return queue, rater_of(user) if rater_id is None else partial(Rater, id=rater_id, user_id=user.pk)
-
-
-def first_row(query: str, *values: object) -> tuple[Any, ...] | None:
-    with connection.cursor() as cursor:
-        cursor.execute(query, values)
-        row: tuple[Any, ...] | None = cursor.fetchone()
-        return row
 
 
 def rater_of(user: User) -> Rater:

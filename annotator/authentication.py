@@ -8,8 +8,9 @@ from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework import authentication, exceptions
 from rest_framework.request import Request
 
-from annotator.access import first_row, partial
+from annotator.access import partial
 from annotator.models import ApiToken, User
+from annotator.statements import row_of
 
 TOUCH_EVERY = timedelta(minutes=1)
 #: Of the caller; the others are read when somebody asks for them.
@@ -17,7 +18,7 @@ COLUMNS = ("id", "uid", "username", "first_name", "last_name", "email", "is_acti
 OWNER = f"""
 SELECT token.id, token.last_used_at, {", ".join(f"person.{name}" for name in COLUMNS)}
 FROM annotator_apitoken AS token JOIN annotator_user AS person ON person.id = token.user_id
-WHERE token.digest = %s AND token.revoked_at IS NULL
+WHERE token.digest = %(digest)s AND token.revoked_at IS NULL
 """  # noqa: S608 - constants
 
 
@@ -36,7 +37,7 @@ class TokenAuthentication(authentication.BaseAuthentication):
         if len(header) != 2:
             raise exceptions.AuthenticationFailed("Send the token as: Authorization: Token <token>")
         # Plain SQL: this runs before every request of every script and rater.
-        row = first_row(OWNER, token_digest(header[1]))
+        row = row_of(OWNER, digest=token_digest(header[1]))
         user = partial(User, **dict(zip(COLUMNS, row[2:], strict=True))) if row else None
         if row is None or user is None or not user.is_active:
             raise exceptions.AuthenticationFailed(

@@ -6,12 +6,12 @@ from typing import Any
 from uuid import UUID, uuid5
 
 import orjson
-from django.db import connection
 from django.db.models import Count, Exists, F, IntegerField, OuterRef, Q, QuerySet, Subquery, Sum, Value
 from django.db.models.functions import Coalesce, Greatest, Least
 
 from annotator.access import LABELLERS
 from annotator.models import Assignment, Queue, QueueRater, Slot, User
+from annotator.statements import row_of
 from annotator.task_types import TASK_TYPES
 
 TASK = """
@@ -29,7 +29,7 @@ JOIN annotator_formversion AS form ON form.id = a.form_version_id
 LEFT JOIN annotator_guidelinesversion AS guidelines ON guidelines.id = a.guidelines_version_id
 LEFT JOIN annotator_slot AS slot ON slot.id = a.slot_id AND slot.lease_token = a.lease_token
 LEFT JOIN annotator_queuerater AS counts ON counts.queue_id = a.queue_id AND counts.rater_id = a.rater_id
-WHERE a.id = %s
+WHERE a.id = %(assignment)s
 """
 
 Message = dict[str, str]
@@ -90,9 +90,9 @@ class Task:
 
 def assignment_task(assignment: Assignment) -> Task:
     """Everything a rater needs of one assignment, in one query."""
-    with connection.cursor() as cursor:
-        cursor.execute(TASK, [assignment.pk])
-        row = cursor.fetchone()
+    row = row_of(TASK, assignment=assignment.pk)
+    if row is None:
+        raise Assignment.DoesNotExist(f"assignment {assignment.pk}")
     uid, a_is_left, draft, draft_version, until, n_done, reopened, prompt, a, b, number, questions, guidelines = row
     first, second = plain_messages(a), plain_messages(b)
     return Task(

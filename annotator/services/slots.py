@@ -13,6 +13,7 @@ from django.db import connection
 from annotator.access import partial
 from annotator.models import Assignment, Queue
 from annotator.services.queue_items import BOOST, MAX_OVERLAP
+from annotator.statements import row_of
 
 RATER_LOCK = "SELECT pg_advisory_xact_lock(%(queue_lock)s, %(rater_lock)s)"
 KEY_LOCK = ", pg_advisory_xact_lock(hashtextextended(%(key)s, %(rater_lock)s))"
@@ -133,14 +134,9 @@ def lock_values(queue_id: int, rater_id: int) -> dict[str, int]:
 def run_locked(lock: str, query: str, *, queue: int, rater: int, **values: Any) -> tuple[Any, ...] | None:
     """The rater's lock, then one statement that sees what was committed before it; its first row.
 
-    Both go to the server as one message. Outside a transaction the server makes one of the two, so that a claim or
-    a submit is a single round trip; it takes a new snapshot for the second statement in either case.
+    Both go to the server together: outside a transaction a claim or a submit is a single round trip.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(f"{lock}; {query}", {**values, "queue": queue, "rater": rater, **lock_values(queue, rater)})
-        cursor.nextset()
-        row: tuple[Any, ...] | None = cursor.fetchone()
-        return row
+    return row_of(lock, query, **values, queue=queue, rater=rater, **lock_values(queue, rater))
 
 
 def slot_claim(

@@ -17,6 +17,8 @@ from django.http import FileResponse
 from django.http.response import HttpResponseBase
 from django.urls import set_script_prefix
 
+from steelyard.health import PROBES
+
 Scope = dict[str, Any]
 
 
@@ -29,8 +31,9 @@ class OneThreadHandler(ASGIHandler):
 
     def __init__(self) -> None:
         super().__init__()
-        # A few more than database connections: who needs none need not wait for one.
         self.threads = ThreadPoolExecutor(settings.WEB_THREADS, thread_name_prefix="request")
+        # A database that answers nobody fills the threads above; whoever asks whether the process lives hears yes.
+        self.probe_threads = ThreadPoolExecutor(2, thread_name_prefix="probe")
 
     def load_middleware(self, is_async: bool = False) -> None:
         super().load_middleware(is_async=False)
@@ -44,7 +47,8 @@ class OneThreadHandler(ASGIHandler):
             return
         context = copy_context()
         loop = asyncio.get_running_loop()
-        response = await loop.run_in_executor(self.threads, context.run, self.answer, scope, body)
+        threads = self.probe_threads if scope["path"] in PROBES else self.threads
+        response = await loop.run_in_executor(threads, context.run, self.answer, scope, body)
         if not response.streaming:
             await self.send_response(response, send)
             return

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import psycopg
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.conf import settings
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.utils.decorators import sync_only_middleware
 
 from steelyard.broker import conninfo
 from steelyard.observability import metrics_text, workers_seen
@@ -108,28 +108,12 @@ PROBES: dict[str, Callable[[HttpRequest], HttpResponse]] = {
 }
 
 
+@sync_only_middleware
 class ProbeMiddleware:
     """Answers the probes before ALLOWED_HOSTS, https redirects and sessions come into play."""
 
-    sync_capable = async_capable = True
-
-    def __init__(self, get_response: Any) -> None:
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
-        self.is_async = iscoroutinefunction(get_response)
-        if self.is_async:
-            markcoroutinefunction(self)
 
-    def __call__(self, request: HttpRequest) -> Any:
-        if self.is_async:
-            return self.answer_async(request)
-        probe = PROBES.get(request.path)
-        return probe(request) if probe else self.get_response(request)
-
-    async def answer_async(self, request: HttpRequest) -> HttpResponse:
-        probe = PROBES.get(request.path)
-        if probe is None:
-            response: HttpResponse = await self.get_response(request)
-            return response
-        if probe is healthz:
-            return healthz(request)
-        return await sync_to_async(probe)(request)
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return PROBES.get(request.path, self.get_response)(request)

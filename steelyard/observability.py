@@ -4,14 +4,13 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from typing import Any
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.apps import apps
 from django.db import connection
 from django.http import HttpRequest, HttpResponse
+from django.utils.decorators import sync_only_middleware
 from prometheus_client import CollectorRegistry, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -30,47 +29,27 @@ REQUEST_TIME = Histogram(
     registry=registry,
 )
 
-Handler = Callable[[HttpRequest], HttpResponse] | Callable[[HttpRequest], Awaitable[HttpResponse]]
 
-
+@sync_only_middleware
 class RequestMetricsMiddleware:
     """Times every request and gives it an id for logs, from X-Request-ID when a proxy has set a sane one."""
 
-    sync_capable = async_capable = True
-
-    def __init__(self, get_response: Any) -> None:
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
-        self.is_async = iscoroutinefunction(get_response)
-        if self.is_async:
-            markcoroutinefunction(self)
 
-    def __call__(self, request: HttpRequest) -> Any:
-        if self.is_async:
-            return self.answer_async(request)
-        started, token = self.begin(request)
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        started, given = time.perf_counter(), request.headers.get("X-Request-ID", "")
+        token = request_id.set(given if WELL_FORMED.match(given) else uuid.uuid4().hex)
         try:
-            return self.end(request, self.get_response(request), started)
+            response = self.get_response(request)
+            match = request.resolver_match
+            route = f"/{match.route}" if match else "unmatched"  # never the raw path: labels must stay few
+            method = request.method if request.method in KNOWN_METHODS else "other"
+            REQUEST_TIME.labels(method, route, str(response.status_code)).observe(time.perf_counter() - started)
+            response["X-Request-ID"] = request_id.get()
+            return response
         finally:
             request_id.reset(token)
-
-    async def answer_async(self, request: HttpRequest) -> HttpResponse:
-        started, token = self.begin(request)
-        try:
-            return self.end(request, await self.get_response(request), started)
-        finally:
-            request_id.reset(token)
-
-    def begin(self, request: HttpRequest) -> tuple[float, Any]:
-        given = request.headers.get("X-Request-ID", "")
-        return time.perf_counter(), request_id.set(given if WELL_FORMED.match(given) else uuid.uuid4().hex)
-
-    def end(self, request: HttpRequest, response: HttpResponse, started: float) -> HttpResponse:
-        match = request.resolver_match
-        route = f"/{match.route}" if match else "unmatched"  # never the raw path: labels must stay few
-        method = request.method if request.method in KNOWN_METHODS else "other"
-        REQUEST_TIME.labels(method, route, str(response.status_code)).observe(time.perf_counter() - started)
-        response["X-Request-ID"] = request_id.get()
-        return response
 
 
 KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})

@@ -74,7 +74,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    "csp.middleware.CSPMiddleware",
+    "steelyard.middleware.PolicyMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "annotator.middleware.DomainErrorMiddleware",
 ]

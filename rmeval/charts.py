@@ -1,13 +1,16 @@
 """Chart specs (Vega-Lite) as plain dicts. rendering.py draws them; the table behind each stands on the page as well."""
 
-from collections.abc import Sequence
+import json
+import textwrap
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 #: The light theme's series colours; static/css/rmeval.css maps them to the reader's theme.
 SERIES = ("#275a8c", "#b4551d", "#2c7a63", "#7d4fa3")
 RULE = "#b9bab4"
 HOLLOW = "#fefefe"
-WIDTH, HEIGHT = 460, 200
+WIDTH, HEIGHT, NARROW = 460, 200, 300
+LINE_CHARS = 34
 
 
 def chart(values: Sequence[dict[str, Any]], layers: list[dict[str, Any]], **rest: Any) -> dict[str, Any]:
@@ -84,15 +87,22 @@ def point(n_points: int, color: str = SERIES[0]) -> dict[str, Any] | bool:
     return {"filled": True, "size": 28, "color": color} if n_points <= 40 else False
 
 
-def dot_interval_chart(rows: Sequence[dict[str, Any]], *, x_title: str = "accuracy") -> dict[str, Any]:
-    """One dot with its interval for each row: {name, value, low, high, is_baseline}. Baselines are hollow."""
-    order = [row["name"] for row in rows]
+def dot_interval_chart(
+    rows: Sequence[dict[str, Any]], *, x_title: str = "accuracy", is_narrow: bool = False
+) -> dict[str, Any]:
+    """One dot with its interval for each row: {name, value, low, high, is_baseline}. Baselines are hollow.
+
+    Names stand at the left, in as many lines as they need; on a narrow page above their dot.
+    """
+    rows = [{**row, "key": str(index), "lines": wrapped(row["name"])} for index, row in enumerate(rows)]
+    names = {row["key"]: row["lines"] for row in rows}
+    axis = {"labelLimit": 0, "grid": False, "ticks": False, "domain": False, "labelPadding": 8, "labelLineHeight": 13}
     y = {
-        "field": "name",
+        "field": "key",
         "type": "nominal",
-        "sort": order,
+        "sort": [row["key"] for row in rows],
         "title": None,
-        "axis": {"labelLimit": 220, "grid": False, "ticks": False},
+        "axis": None if is_narrow else {**axis, "labelExpr": f"{json.dumps(names)}[datum.value]"},
     }
     domain = [min([0.45, *(row["low"] for row in rows)]), max([0.55, *(row["high"] for row in rows)])]
     x = {
@@ -100,7 +110,7 @@ def dot_interval_chart(rows: Sequence[dict[str, Any]], *, x_title: str = "accura
         "type": "quantitative",
         "title": x_title,
         "scale": {"domain": domain, "nice": True, "zero": False},
-        "axis": {"format": ".0%", "grid": True, "tickCount": 7},
+        "axis": {"format": ".0%", "grid": True, "tickCount": 4 if is_narrow else 7},
     }
     chance = {
         "data": {"values": [{"value": 0.5}]},
@@ -120,7 +130,78 @@ def dot_interval_chart(rows: Sequence[dict[str, Any]], *, x_title: str = "accura
         }
         for is_baseline in (False, True)
     ]
-    return {**chart(rows, [chance, span, *marks]), "width": 640, "height": {"step": 30}}
+    layers: list[dict[str, Any]] = [chance, span, *marks]
+    if is_narrow:
+        text = {"type": "text", "align": "left", "baseline": "bottom", "dy": -8, "fontSize": 12, "limit": NARROW}
+        layers.append({"mark": text, "encoding": {"y": y, "x": {"value": 0}, "text": {"field": "lines"}}})
+    n_lines = max(len(row["lines"]) for row in rows)
+    step = 26 + 15 * n_lines if is_narrow else max(30, 8 + 14 * n_lines)
+    made = {**chart(rows, layers), "width": NARROW if is_narrow else 560, "height": {"step": step}}
+    return {**made, "padding": {"left": 5, "right": 12, "top": 12, "bottom": 5}}
+
+
+def wrapped(name: str) -> list[str]:
+    """A name in lines of a length that fits beside a chart; what is longer than four lines loses its middle."""
+    text = name if len(name) <= 4 * LINE_CHARS else f"{name[: 2 * LINE_CHARS]} … {name[-LINE_CHARS:]}"
+    return textwrap.wrap(text, LINE_CHARS) or [""]
+
+
+def reliability_chart(series: Mapping[str, Sequence[tuple[float, float, int]]]) -> dict[str, Any]:
+    """(mean prediction, share that came true, n) by bin for each named series, against the diagonal of perfection."""
+    rows = [{"x": x, "y": y, "n": n, "series": name} for name, points in series.items() for x, y, n in points]
+    scale, axis = {"domain": [0, 1]}, {"format": ".0%", "tickCount": 5}
+    x = {"field": "x", "type": "quantitative", "title": "predicted", "scale": scale, "axis": {**axis, "grid": False}}
+    y = {"field": "y", "type": "quantitative", "title": "came true", "scale": scale, "axis": axis}
+    names = list(series)
+    colour = {
+        "field": "series",
+        "type": "nominal",
+        "title": None,
+        "scale": {"domain": names, "range": [SERIES[0], SERIES[1]][: len(names)]},
+    }
+    shape = {**colour, "scale": {"domain": names, "range": ["circle", "square"][: len(names)]}}
+    diagonal = {
+        "data": {"values": [{"x": 0, "y": 0}, {"x": 1, "y": 1}]},
+        "mark": {"type": "line", "color": RULE, "strokeDash": [4, 3]},
+        "encoding": {"x": x, "y": y},
+    }
+    line = {"mark": {"type": "line", "strokeWidth": 1.8}, "encoding": {"x": x, "y": y, "color": colour}}
+    dots = {
+        "mark": {"type": "point", "filled": True, "size": 45, "opacity": 1},
+        "encoding": {"x": x, "y": y, "color": colour, "shape": shape},
+    }
+    return {**chart(rows, [diagonal, line, dots]), "width": 300, "height": 300}
+
+
+def histogram_chart(
+    rows: Sequence[dict[str, Any]], *, names: Sequence[str], x_title: str, zero_rule: bool = False
+) -> dict[str, Any]:
+    """Counts by bin: rows of {low, high, n, series}. Two series lie over one another, the second as an outline."""
+    x = {"field": "low", "type": "quantitative", "title": x_title, "axis": {"tickCount": 7, "grid": False}}
+    x = {**x, "scale": {"zero": False, "nice": False}}
+    y = {"field": "n", "type": "quantitative", "title": "count", "axis": {"tickCount": 5}}
+    layers: list[dict[str, Any]] = []
+    if zero_rule:
+        rule = {"type": "rule", "color": RULE, "strokeDash": [4, 3]}
+        layers.append({"data": {"values": [{"low": 0}]}, "mark": rule, "encoding": {"x": x}})
+    for place, name in enumerate(names):
+        look = {"fillOpacity": 0.45, "strokeWidth": 1} if place == 0 else {"fillOpacity": 0.12, "strokeWidth": 1.8}
+        layers.append(
+            {
+                "transform": [{"filter": {"field": "series", "equal": name}}],
+                "mark": {"type": "bar", **look},
+                "encoding": {"x": x, "x2": {"field": "high"}, "y": y, **series_colours(names)},
+            }
+        )
+    return chart(rows, layers)
+
+
+def series_colours(names: Sequence[str]) -> dict[str, Any]:
+    """Fill and outline of named series, with one legend; none for a single series."""
+    colours = [SERIES[2], SERIES[1]][: len(names)]
+    legend = {"title": None} if len(names) > 1 else None
+    field = {"field": "series", "type": "nominal", "scale": {"domain": list(names), "range": colours}}
+    return {"fill": {**field, "legend": legend}, "stroke": {**field, "legend": None}}
 
 
 def margin_scatter(points: Sequence[tuple[float, float]], *, x_title: str, y_title: str) -> dict[str, Any]:

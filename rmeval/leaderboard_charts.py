@@ -1,6 +1,7 @@
 """The pictures of leaderboards and comparisons."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from django.utils.safestring import SafeString
 
@@ -12,7 +13,15 @@ from rmeval.selectors.leaderboards import LeaderboardRow
 MAX_DOTS = 40
 
 
-def accuracy_dots(rows: Sequence[LeaderboardRow]) -> SafeString | None:
+@dataclass(frozen=True)
+class Dots:
+    """The same picture for wide and for narrow pages; the style sheet shows one of them."""
+
+    wide: SafeString
+    narrow: SafeString
+
+
+def accuracy_dots(rows: Sequence[LeaderboardRow]) -> Dots | None:
     """Accuracy with its interval, in the order of the table; None where there is nothing to draw."""
     drawn = [
         {
@@ -27,8 +36,12 @@ def accuracy_dots(rows: Sequence[LeaderboardRow]) -> SafeString | None:
     ]
     if not drawn:
         return None
-    label = "; ".join(f"{row['name']}: {row['value']:.1%}" for row in drawn[:10])
-    return chart_svg(dot_interval_chart(drawn), label=f"Accuracy with 95% intervals. {label}")
+    told = "; ".join(f"{row['name']}: {row['value']:.1%}" for row in drawn[:10])
+    label = f"Accuracy with 95% intervals. {told}"
+    wide, narrow = (
+        chart_svg(dot_interval_chart(drawn, is_narrow=is_narrow), label=label) for is_narrow in (False, True)
+    )
+    return Dots(wide, narrow)
 
 
 def margins_plot(points: Sequence[tuple[float, float]], a: Checkpoint, b: Checkpoint, n: int) -> SafeString | None:

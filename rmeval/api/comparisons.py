@@ -27,6 +27,12 @@ class RateOutput(serializers.Serializer[Any]):
     low = serializers.FloatField()
     high = serializers.FloatField()
     n = serializers.IntegerField()
+    interval = serializers.ChoiceField(
+        choices=["wilson", "wilson_effective_n"],
+        help_text="wilson: pairs taken as independent. wilson_effective_n: allows for prompts with several pairs.",
+    )
+    n_prompts = serializers.IntegerField(allow_null=True, help_text="Prompts the pairs have; null where not counted.")
+    n_effective = serializers.FloatField(allow_null=True, help_text="Independent pairs these are worth.")
 
 
 class Leaderboard(APIView):

@@ -9,10 +9,11 @@ from django.db.models import Count, Max, Q, QuerySet
 from numpy.typing import NDArray
 
 from annotator.models import Response
-from annotator.selectors.metadata import meta_text
 from rmeval.models import Checkpoint, Run
 from rmeval.selectors.leaderboards import Rate, rate
+from rmeval.selectors.slices import slice_text
 from rmeval.sources import CHUNK, PairSource, with_rewards
+from workers.stats.clusters import cluster_sums, widening
 from workers.stats.paired import mcnemar_exact
 
 SCATTER_POINTS = 1500
@@ -42,7 +43,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """n_* count decided pairs that both checkpoints scored."""
+    """n_* count decided pairs that both checkpoints scored; intervals allow for prompts with several pairs."""
 
     n: int
     n_both: int
@@ -57,6 +58,11 @@ class Comparison:
     agreement: Rate | None
     margin_correlation: float | None
     points: list[tuple[float, float]]
+    n_prompts: int = 0
+
+    @property
+    def has_repeated_prompts(self) -> bool:
+        return 0 < self.n_prompts < self.n
 
     @property
     def n_disagree(self) -> int:
@@ -100,7 +106,7 @@ class PairFilter:
         if self.strength:
             rows = rows.filter(preference_strength=self.strength)
         if self.key and self.value:
-            rows = rows.annotate(slice=meta_text("example__meta", self.key)).filter(slice=self.value)
+            rows = rows.annotate(slice=slice_text("example__meta", self.key)).filter(slice=self.value)
         return rows
 
 
@@ -123,7 +129,7 @@ def compare(*, source: PairSource, a: Checkpoint, b: Checkpoint) -> Comparison:
     version = scores_version(a, b)
     if version is None:
         return compare_now(source=source, a=a, b=b)
-    kept = f"compare:{source.uid}:{a.pk}:{b.pk}:{version}"
+    kept = f"compare2:{source.uid}:{a.pk}:{b.pk}:{version}"
     found: Comparison | None = cache.get(kept)
     if found is None:
         found = compare_now(source=source, a=a, b=b)
@@ -143,14 +149,14 @@ def scores_version(a: Checkpoint, b: Checkpoint) -> str | None:
 
 
 def compare_now(*, source: PairSource, a: Checkpoint, b: Checkpoint) -> Comparison:
-    rows = compared(source, a, b).order_by("pk").values_list("a_margin", "b_margin")
-    margins = np.array(list(rows.iterator(chunk_size=CHUNK)), dtype=np.float64).reshape(-1, 2)
-    right = margins > 0
-    n = len(margins)
-    n_both = int((right[:, 0] & right[:, 1]).sum())
-    n_a_only = int((right[:, 0] & ~right[:, 1]).sum())
-    n_b_only = int((~right[:, 0] & right[:, 1]).sum())
-    test = mcnemar_exact(n_a_only, n_b_only) if n else None
+    rows = compared(source, a, b).order_by("pk").values_list("a_margin", "b_margin", "example__prompt_hash")
+    found = list(rows.iterator(chunk_size=CHUNK))
+    margins = np.array([row[:2] for row in found], dtype=np.float64).reshape(-1, 2)
+    prompts = [bytes(row[2]).hex() for row in found]
+    right_a, right_b = margins[:, 0] > 0, margins[:, 1] > 0
+    n, n_both = len(margins), int((right_a & right_b).sum())
+    n_a_only, n_b_only = int((right_a & ~right_b).sum()), int((~right_a & right_b).sum())
+    widened = widening(right_b.astype(np.float64) - right_a, prompts) if n else 1.0
     return Comparison(
         n=n,
         n_both=n_both,
@@ -158,23 +164,27 @@ def compare_now(*, source: PairSource, a: Checkpoint, b: Checkpoint) -> Comparis
         n_b_only=n_b_only,
         n_neither=n - n_both - n_a_only - n_b_only,
         n_unscored=source.decided().count() - n,
-        p_value=test.p_value if test else None,
-        difference=paired_difference(n_a_only, n_b_only, n),
-        accuracy_a=rate(n_both + n_a_only, n),
-        accuracy_b=rate(n_both + n_b_only, n),
-        agreement=rate(n - n_a_only - n_b_only, n),
+        p_value=mcnemar_exact(n_a_only, n_b_only).p_value if n else None,
+        difference=paired_difference(n_a_only, n_b_only, n, widened=widened),
+        accuracy_a=rate(cluster_sums(right_a, prompts)),
+        accuracy_b=rate(cluster_sums(right_b, prompts)),
+        agreement=rate(cluster_sums(right_a == right_b, prompts)),
         margin_correlation=rank_correlation(margins),
         points=sampled(margins),
+        n_prompts=len(set(prompts)),
     )
 
 
-def paired_difference(n_a_only: int, n_b_only: int, n: int) -> Difference | None:
-    """B minus A with a 95% interval for paired shares: Wald on cells raised by a half (Agresti and Min 2005)."""
+def paired_difference(n_a_only: int, n_b_only: int, n: int, *, widened: float = 1.0) -> Difference | None:
+    """B minus A with a 95% interval for paired shares: Wald on cells raised by a half (Agresti and Min 2005).
+
+    `widened` allows for prompts that have several pairs (workers/stats/clusters.py).
+    """
     if n == 0:
         return None
     b, c, total = n_b_only + 0.5, n_a_only + 0.5, n + 2.0
     centre = (b - c) / total
-    half = 1.959964 * float(np.sqrt(max(b + c - (b - c) ** 2 / total, 0.0))) / total
+    half = widened * 1.959964 * float(np.sqrt(max(b + c - (b - c) ** 2 / total, 0.0))) / total
     return Difference((n_b_only - n_a_only) / n, max(centre - half, -1.0), min(centre + half, 1.0))
 
 

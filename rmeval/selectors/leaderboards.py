@@ -1,17 +1,18 @@
 """Leaderboards: the newest evaluation of every checkpoint on one dataset or snapshot."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from django.core.cache import cache
-from django.db.models import Count, Max, Q, QuerySet
+from django.db.models import Count, Max, QuerySet
 
 from annotator.models import Dataset, Project, Snapshot
-from annotator.selectors.metadata import meta_text
 from rmeval.models import Checkpoint, Evaluation
+from rmeval.selectors.slices import sums_by_slice
 from rmeval.sources import PairSource, with_rewards
 from workers.families import FAMILIES
-from workers.stats.intervals import wilson_interval
+from workers.stats.clusters import ClusterSums, share_interval
+from workers.stats.slices import OTHERS
 
 MAX_SLICES = 12
 SLICES_KEPT_S = 24 * 3600
@@ -20,20 +21,27 @@ SORTS = {"accuracy": "accuracy", "margin": "mean_margin", "pairs": "n", "name": 
 
 @dataclass(frozen=True)
 class Rate:
-    """A share of n with its 95% Wilson interval."""
+    """A share of n with its 95% interval, and which one: "wilson", or "wilson_effective_n" where prompts repeat."""
 
     value: float
     low: float
     high: float
     n: int
+    interval: str = "wilson"
+    n_prompts: int | None = None
+    n_effective: float | None = None
 
     @property
     def heat(self) -> int:
         """Shade of a table cell, 0 to 4; middling on both sides of chance."""
         return sum(self.value >= edge for edge in (0.4, 0.5, 0.65, 0.8))
 
-    def as_dict(self) -> dict[str, float | int]:
-        return {"value": self.value, "low": self.low, "high": self.high, "n": self.n}
+    @property
+    def is_clustered(self) -> bool:
+        return self.interval == "wilson_effective_n"
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -62,11 +70,26 @@ class Benchmark:
     best: Evaluation | None
 
 
-def rate(n_right: int, n: int) -> Rate | None:
-    if n == 0:
+def rate(sums: ClusterSums) -> Rate | None:
+    if sums.n == 0:
         return None
-    found = wilson_interval(n_right, n)
-    return Rate(n_right / n, found.low, found.high, n)
+    found = share_interval(sums)
+    return Rate(
+        value=sums.k / sums.n,
+        low=found.low,
+        high=found.high,
+        n=sums.n,
+        interval=found.method,
+        n_prompts=found.n_clusters,
+        n_effective=round(found.n_effective, 1),
+    )
+
+
+def kept_rate(accuracy: Any) -> Rate | None:
+    """As a run kept it in its result; None where there is no figure."""
+    if not isinstance(accuracy, dict) or not accuracy.get("n"):
+        return None
+    return Rate(**{name: accuracy[name] for name in Rate.__dataclass_fields__ if name in accuracy})
 
 
 def leaderboard_rows(*, source: PairSource, slice_by: str = "", sort: str = "accuracy") -> list[LeaderboardRow]:
@@ -88,13 +111,11 @@ def evaluations_of(source: PairSource) -> "QuerySet[Evaluation]":
 
 def row_of(evaluation: Evaluation, source: PairSource, slice_by: str) -> LeaderboardRow:
     metrics = evaluation.metrics
-    accuracy = metrics.get("accuracy") or {}
-    has_rate = isinstance(accuracy, dict) and accuracy.get("n")
     family = evaluation.checkpoint.reward_model.family
     return LeaderboardRow(
         checkpoint=evaluation.checkpoint,
         evaluation=evaluation,
-        accuracy=Rate(accuracy["value"], accuracy["low"], accuracy["high"], accuracy["n"]) if has_rate else None,
+        accuracy=kept_rate(metrics.get("accuracy")),
         mean_margin=metrics.get("mean_margin"),
         n_zero_margin=metrics.get("n_zero_margin", 0),
         n_tie=metrics.get("n_tie", 0),
@@ -122,7 +143,7 @@ def sort_key(sort: str) -> Any:
 def slices_of(evaluation: Evaluation, source: PairSource, key: str) -> dict[str, Rate]:
     """Accuracy by the value of a metadata key: as the run counted it, else counted now and kept."""
     if counted := evaluation.metrics.get("slices", {}).get(key):
-        return {name: Rate(**part["accuracy"]) for name, part in list(counted.items())[:MAX_SLICES]}
+        return largest({name: kept_rate(part["accuracy"]) for name, part in counted.items() if name != OTHERS})
     kept = f"slices:{evaluation.pk}:{evaluation.updated_at.timestamp()}:{key.encode().hex()}"
     found: dict[str, Rate] | None = cache.get(kept)
     if found is None:
@@ -132,16 +153,14 @@ def slices_of(evaluation: Evaluation, source: PairSource, key: str) -> dict[str,
 
 
 def count_slices(source: PairSource, checkpoint: Checkpoint, key: str) -> dict[str, Rate]:
-    rows = (
-        with_rewards(source.decided(), checkpoint)
-        .annotate(slice=meta_text("example__meta", key))
-        .order_by()
-        .values("slice")
-        .annotate(n=Count("pk"), n_right=Count("pk", filter=Q(margin__gt=0)))
-        .order_by("-n", "slice")[:MAX_SLICES]
-    )
-    rates = {"(none)" if row["slice"] is None else str(row["slice"]): rate(row["n_right"], row["n"]) for row in rows}
-    return {name: found for name, found in rates.items() if found is not None}
+    counted = sums_by_slice(with_rewards(source.decided(), checkpoint), key, limit=MAX_SLICES)
+    return largest({name: rate(sums) for name, sums in counted.items()})
+
+
+def largest(slices: dict[str, Rate | None]) -> dict[str, Rate]:
+    """The database does not keep the order of a result's slices."""
+    found = [(name, value) for name, value in slices.items() if value is not None]
+    return dict(sorted(found, key=lambda item: (-item[1].n, item[0]))[:MAX_SLICES])
 
 
 def slice_names(rows: list[LeaderboardRow]) -> list[str]:

@@ -61,6 +61,7 @@ def leaderboard_context(request: HttpRequest, source: PairSource, form: Evaluate
         "project": source.project,
         "rows": rows,
         "chart": accuracy_dots(rows),
+        "interval_rate": next((row.accuracy for row in rows if row.accuracy is not None), None),
         "keys": keys,
         "slice_by": slice_by,
         "slices": slice_names(rows) if slice_by else [],

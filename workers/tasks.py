@@ -112,15 +112,7 @@ def supervised(run: Any) -> dict[str, Any]:
 
 def enqueue(run: Any) -> None:
     """Wake a worker at commit. A broker that cannot be reached is logged, not raised: the sweep enqueues again."""
-    queue = queue_of(run)
+    from rmeval.services.placement import run_place
+
+    queue = run_place(run)
     transaction.on_commit(lambda: run_job.apply_async(args=[str(run.uid)], queue=queue), robust=True)
-
-
-def queue_of(run: Any) -> str:
-    """The queue of the job, but a rule needs no GPU: a baseline does not wait behind a training of hours."""
-    from workers.families import FAMILIES
-    from workers.jobs import JOBS
-
-    model = run.reward_model
-    is_rule = model is not None and model.family in FAMILIES and not FAMILIES.get(model.family).trainable
-    return "default" if is_rule else str(JOBS.get(run.kind).queue)

@@ -1,0 +1,57 @@
+"""What a queued run waits for: runs before it, or a worker that is not there."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from rmeval.models import Run, WorkerHeartbeat
+from rmeval.services.placement import run_queue
+
+SILENT_AFTER = timedelta(seconds=20)
+"""Workers report every five seconds."""
+
+
+@dataclass(frozen=True)
+class QueueState:
+    """One Celery queue: runs in work, waiting runs in the order they were made, and its workers' last report."""
+
+    name: str
+    n_running: int
+    waiting: list[int]
+    seen_at: datetime | None
+
+    def note(self, run: Run, now: datetime) -> str:
+        """In words, for one queued run."""
+        if self.seen_at is None:
+            return (
+                f"No worker of the queue {self.name} is running. `make up` starts one, or: "
+                f"celery -A steelyard.celery worker -Q {self.name}"
+            )
+        silent = now - self.seen_at
+        if silent > SILENT_AFTER:
+            return f"No worker of the queue {self.name} has reported for {round(silent.total_seconds())} s."
+        n_before = self.n_running + sum(pk < run.pk for pk in self.waiting)
+        if n_before:
+            return f"Behind {n_before} run{'' if n_before == 1 else 's'} on the queue {self.name}."
+        return f"Next on the queue {self.name}; a worker takes it within seconds."
+
+
+def waiting_notes(runs: Iterable[Run], *, now: datetime) -> dict[int, str]:
+    """What each queued run among these waits for, by its key. Runs of all projects share a queue."""
+    queued = [run for run in runs if run.state == Run.State.QUEUED]
+    if not queued:
+        return {}
+    queues = {run.pk: run_queue(run) for run in queued}
+    states = {name: queue_state(name) for name in sorted(set(queues.values()))}
+    return {run.pk: states[queues[run.pk]].note(run, now) for run in queued}
+
+
+def queue_state(name: str) -> QueueState:
+    live = Run.objects.filter(environment__queue=name)
+    seen = WorkerHeartbeat.objects.filter(queues__contains=name).order_by("-seen_at").first()
+    return QueueState(
+        name=name,
+        n_running=live.filter(state=Run.State.RUNNING).count(),
+        waiting=list(live.filter(state=Run.State.QUEUED).order_by("pk").values_list("pk", flat=True)[:1000]),
+        seen_at=seen.seen_at if seen else None,
+    )

@@ -25,6 +25,7 @@ class RunChart:
     columns: Sequence[str]
     rows: list[tuple[Any, ...]]
     note: str = ""
+    facts: Sequence[tuple[str, str]] = ()
 
 
 def run_charts(run: Run) -> list[RunChart]:

@@ -1,4 +1,4 @@
-"""A job's result as a readable table: rates with their interval, durations and counts with their units."""
+"""A job's result as readable tables: rates with their interval, durations and counts with their units, by subject."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +12,14 @@ class ResultRow:
     label: str
     kind: str
     value: Any
+
+
+@dataclass(frozen=True)
+class ResultGroup:
+    """Rows of one subject."""
+
+    title: str
+    rows: list[ResultRow]
 
 
 LABELS = {
@@ -30,39 +38,71 @@ LABELS = {
     "n_response_cut": "Responses cut",
     "n_scored": "Responses scored",
     "n_left_out": "Pairs left out",
+    "seconds": "Time",
 }
-#: The order people look for things in; the database does not keep that of the job's result.
-FIRST = (
-    *("accuracy", "ended", "n_pairs", "mean_margin", "n_zero_margin", "n_tie", "n_unscored"),
-    *("validation_best", "validation_final", "n_train", "n_validation", "n_left_out", "n_steps", "kept_step"),
-    *("n_scored", "n_truncated", "n_response_cut", "n_tokens", "seconds", "training_s", "pairs_per_s"),
-    *("responses_per_s", "peak_rss_mib", "n_parameters", "dtype"),
-)
+#: Subjects in the order people look for them, with the names that belong there, in their order.
+#: The database keeps no order of a job's result.
+GROUPS: dict[str, tuple[str, ...]] = {
+    "Accuracy": ("accuracy", "mean_margin", "n_zero_margin"),
+    "Validation": ("ended", "validation_best", "validation_final", "kept_step", "n_steps"),
+    "Data": (
+        *("n_pairs", "n_tie", "n_unscored", "n_train", "n_validation", "n_left_out", "left_out", "n_scored"),
+        *("n_truncated", "n_response_cut", "n_tokens"),
+    ),
+    "Speed": ("seconds", "training_s", "pairs_per_s", "responses_per_s", "peak_rss_mib"),
+    "Model": ("n_parameters", "dtype"),
+}
+REST = "Other"
 #: Shown elsewhere on the page, or only of use to a machine.
-ELSEWHERE = frozenset({"checkpoint", "versions", "hardware", "environment", "slices", "data_sha256"})
+ELSEWHERE = frozenset(
+    {"checkpoint", "versions", "hardware", "environment", "slices", "data_sha256", "calibration", "rewards"}
+)
+#: Nested results whose parts belong to different subjects.
+OPENED = frozenset({"scoring"})
 
 
-def result_table(result: dict[str, Any]) -> list[ResultRow]:
-    """One row for each figure; nested results one level deep, the rest as JSON."""
-    rows: list[ResultRow] = []
-    for name, value in in_order(result):
+def result_groups(result: dict[str, Any]) -> list[ResultGroup]:
+    """Figures by subject; nested results one level deep, what is deeper as JSON."""
+    rows: dict[str, list[tuple[tuple[int, str], ResultRow]]] = {}
+    for name, value in flat(result):
         is_repeated = name == "validation_final" and value == result.get("validation_best")
-        if name in ELSEWHERE or is_repeated or value in ({}, []):
+        if name in ELSEWHERE or is_repeated or value in ({}, [], None):
             continue
-        if isinstance(value, dict) and not is_rate(value) and len(value) <= 12:
-            rows += [result_row(f"{name}.{inner}", part) for inner, part in in_order(value)]
-        else:
-            rows.append(result_row(name, value))
-    return rows
+        group, place = place_of(name)
+        rows.setdefault(group, []).extend(((place, row.name), row) for row in result_rows(name, value))
+    return [
+        ResultGroup(title, [row for _, row in sorted(rows[title], key=lambda item: item[0])])
+        for title in (*GROUPS, REST)
+        if title in rows
+    ]
 
 
-def in_order(result: dict[str, Any]) -> list[tuple[str, Any]]:
-    """Known names first, others by name; what is nested after what is plain."""
-    place = {name: index for index, name in enumerate(FIRST)}
-    return sorted(
-        result.items(),
-        key=lambda item: (place.get(item[0], len(FIRST)), isinstance(item[1], dict | list), item[0]),
-    )
+def flat(result: dict[str, Any]) -> list[tuple[str, Any]]:
+    """What is nested in OPENED beside the rest; a name that is there already stays as it is."""
+    opened = [item for name in OPENED if isinstance(part := result.get(name), dict) for item in part.items()]
+    return [*((n, v) for n, v in result.items() if n not in OPENED), *((n, v) for n, v in opened if n not in result)]
+
+
+def place_of(name: str) -> tuple[str, int]:
+    """Subject of a figure and its place there."""
+    for title, names in GROUPS.items():
+        if name in names:
+            return title, names.index(name)
+    for title, words in (("Speed", ("_per_s", "_s", "seconds")), ("Data", ("truncated", "left_out", "pairs"))):
+        if name.endswith(words):
+            return title, len(GROUPS[title])
+    return ("Validation", len(GROUPS["Validation"])) if name.startswith("validation") else (REST, 0)
+
+
+def result_rows(name: str, value: Any) -> list[ResultRow]:
+    if isinstance(value, dict) and not is_rate(value) and len(value) <= 12:
+        return [result_row(f"{name}.{inner}", part) for inner, part in in_order(value) if part not in ({}, [])]
+    return [result_row(name, value)]
+
+
+def in_order(part: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Rates first, then by name."""
+    return sorted(part.items(), key=lambda item: (not is_rate(item[1]), item[0]))
 
 
 def result_row(name: str, value: Any) -> ResultRow:
@@ -89,4 +129,8 @@ def kind_of(name: str, value: Any) -> str:
         if name in {"accuracy", "low", "high"} or name.endswith("_share"):
             return "share"
         return "count" if isinstance(value, int) else "number"
-    return "json" if isinstance(value, dict | list) else "text"
+    return "json" if isinstance(value, dict) or (isinstance(value, list) and has_nested(value)) else "text"
+
+
+def has_nested(values: list[Any]) -> bool:
+    return any(isinstance(value, dict | list) for value in values)

@@ -35,7 +35,7 @@ SHOTS = (
     Shot("queue", "lead", ("a[href$='/queues/']", "main a[href*='/queues/']:not([href$='/new/'])")),
     Shot("annotate", "ann1", ("a[href*='/annotate/'] >> nth=1",)),
     Shot("runs", "researcher", ("a[href$='/runs/']",)),
-    Shot("run", "researcher", ("a[href$='/runs/']", "main a[href^='/runs/']:has-text('train_rm')")),
+    Shot("run", "researcher", ("a[href$='/runs/']", "main a[href^='/runs/']:has-text('Train a reward model')")),
     Shot("leaderboard", "researcher", ("a[href$='/leaderboards/']", "main a[href^='/leaderboards/']")),
 )
 

@@ -65,6 +65,14 @@ def reward_model_runs(*, reward_model: RewardModel, limit: int = 20) -> list[Run
     return list(Run.objects.filter(reward_model=reward_model).select_related("created_by").order_by("-pk")[:limit])
 
 
+def reward_model_evaluations(*, reward_model: RewardModel, limit: int = 100) -> list[Evaluation]:
+    """Newest first, with what their figures need."""
+    rows = Evaluation.objects.filter(checkpoint__reward_model=reward_model).select_related(
+        "checkpoint__reward_model", "dataset__project", "snapshot__queue__project", "snapshot__queue__dataset", "run"
+    )
+    return list(rows.order_by("-updated_at")[:limit])
+
+
 def source_choices(*, project: Project, limit: int = 500) -> list[tuple[str, str]]:
     """(value, label) of everything pairs can come from: "dataset:<uid>" or "snapshot:<uid>"."""
     datasets = Dataset.objects.filter(project=project, deleted_at=None, state="ready", n_preferences__gt=0)

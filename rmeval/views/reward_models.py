@@ -17,12 +17,20 @@ from annotator.access import READERS, RESEARCHERS, access_project, role_in
 from annotator.errors import DomainError, NotFound
 from annotator.requests import user_of
 from rmeval.access import access_checkpoint, access_reward_model
+from rmeval.evaluation_charts import evaluation_charts
 from rmeval.forms import EvaluateForm, RegisterForm, config_form, family_choices, train_form, train_spec
 from rmeval.models import RewardModel
-from rmeval.selectors.reward_models import reward_model_lineage, reward_model_list, reward_model_runs
+from rmeval.selectors.reward_models import (
+    reward_model_evaluations,
+    reward_model_lineage,
+    reward_model_list,
+    reward_model_runs,
+)
+from rmeval.selectors.waiting import waiting_notes
 from rmeval.services.artifacts import files_of
 from rmeval.services.reward_models import family_of, reward_model_register
 from rmeval.services.submission import run_submit
+from rmeval.sources import PairSource
 from workers.families import FAMILIES
 
 
@@ -74,11 +82,25 @@ def reward_model_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
 
 
 def lineage_context(reward_model: RewardModel) -> dict[str, Any]:
+    runs = reward_model_runs(reward_model=reward_model)
     return {
         "reward_model": reward_model,
         "lineage": reward_model_lineage(reward_model=reward_model),
-        "runs": reward_model_runs(reward_model=reward_model),
+        "runs": runs,
+        "notes": waiting_notes(runs, now=timezone.now()),
     }
+
+
+def figures_context(request: HttpRequest, reward_model: RewardModel) -> dict[str, Any]:
+    """Calibration and rewards of one evaluation: ?evaluation= names it, else the newest."""
+    evaluations = reward_model_evaluations(reward_model=reward_model)
+    wanted = request.GET.get("evaluation", "")
+    shown = next((e for e in evaluations if str(e.uid) == wanted), evaluations[0] if evaluations else None)
+    if shown is None:
+        return {"evaluations": [], "shown": None}
+    source = PairSource(dataset=shown.dataset, snapshot=shown.snapshot)
+    charts = evaluation_charts(metrics=shown.metrics, source=source, checkpoint=shown.checkpoint)
+    return {"evaluations": evaluations, "shown": shown, "charts": charts}
 
 
 def config_in_order(family: Any, config: dict[str, Any]) -> list[tuple[str, Any]]:
@@ -89,7 +111,7 @@ def config_in_order(family: Any, config: dict[str, Any]) -> list[tuple[str, Any]
 
 def page_context(request: HttpRequest, reward_model: RewardModel, **forms: Any) -> dict[str, Any]:
     """Everything of the page; a form that was refused takes the place of its fresh one."""
-    context = lineage_context(reward_model)
+    context = lineage_context(reward_model) | figures_context(request, reward_model)
     family = FAMILIES.get(reward_model.family) if reward_model.family in FAMILIES else None
     may_act = role_in(request.user, reward_model.project) in RESEARCHERS
     config = config_in_order(family, reward_model.config)

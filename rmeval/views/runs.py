@@ -11,15 +11,20 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
 from annotator.access import READERS, RESEARCHERS, access_project, role_in
+from annotator.errors import NotFound
 from annotator.requests import user_of
 from rmeval.access import access_run
+from rmeval.evaluation_charts import evaluation_charts
 from rmeval.keyset import keyset_page
-from rmeval.models import Run
-from rmeval.run_charts import run_charts
-from rmeval.run_results import result_table
+from rmeval.models import Checkpoint, Run
+from rmeval.run_charts import RunChart, run_charts
+from rmeval.run_results import result_groups
+from rmeval.selectors.leaderboards import kept_rate
 from rmeval.selectors.runs import run_eta_s, run_list, run_log, run_relatives
+from rmeval.selectors.waiting import waiting_notes
 from rmeval.services.runs import run_cancel
 from rmeval.services.submission import run_retry
+from rmeval.sources import source_of
 from workers.jobs import JOBS
 
 PAGE = 50
@@ -39,6 +44,7 @@ def run_list_view(request: HttpRequest, uid: UUID) -> HttpResponse:
         "kind": kind,
         "states": Run.State.choices,
         "kinds": JOBS.names(),
+        "notes": waiting_notes(page.rows, now=timezone.now()),
         "query": request.GET.urlencode(),
     }
     template = "rmeval/run_list.html#rows" if request.htmx else "rmeval/run_list.html"  # type: ignore[attr-defined]
@@ -56,15 +62,29 @@ def run_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
     if part != "charts":
         context |= {
             "eta_s": run_eta_s(run=run, now=now),
-            "result": result_table(run.result or {}),
-            "is_waiting_long": run.state == Run.State.QUEUED and (now - run.created_at).total_seconds() > 15,
+            "result": result_groups(run.result or {}),
+            "interval_rate": kept_rate((run.result or {}).get("accuracy")),
+            "waits_for": waiting_notes([run], now=now).get(run.pk, ""),
             "elapsed_s": ((run.ended_at or now) - run.started_at).total_seconds() if run.started_at else None,
             **run_relatives(run=run),
         }
     if part in {"", "charts"}:
-        context |= {"charts": run_charts(run), "log": run_log(run=run)[::-1]}
+        context |= {"charts": [*own_charts(run), *run_charts(run)], "log": run_log(run=run)[::-1]}
     template = f"rmeval/run_detail.html#{part}" if part in {"progress", "charts"} else "rmeval/run_detail.html"
     return render(request, template, context)
+
+
+def own_charts(run: Run) -> list[RunChart]:
+    """Of an evaluation that ended well, while what it was about is still there."""
+    if run.kind != "evaluate" or not run.result:
+        return []
+    checkpoints = Checkpoint.objects.filter(reward_model__project=run.project_id).select_related("reward_model")
+    checkpoint = checkpoints.filter(uid=run.spec["checkpoint"]).first()
+    try:
+        source = source_of(run.project, run.spec["source"])
+    except NotFound:
+        return []
+    return evaluation_charts(metrics=run.result, source=source, checkpoint=checkpoint) if checkpoint else []
 
 
 @login_required

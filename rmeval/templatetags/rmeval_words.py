@@ -1,0 +1,44 @@
+"""Names of registered things and values of settings in the words of a page."""
+
+import json
+from typing import Any
+
+from django import template
+
+from workers.families import FAMILIES
+from workers.jobs import JOBS
+
+register = template.Library()
+
+
+@register.filter
+def job_title(kind: str) -> str:
+    """train_rm -> Train a reward model. A kind that is no longer registered keeps its name."""
+    return str(JOBS.get(kind).title) if kind in JOBS else kind.replace("_", " ")
+
+
+@register.filter
+def family_title(name: str) -> str:
+    return str(FAMILIES.get(name).title) if name in FAMILIES else name.replace("_", " ")
+
+
+@register.filter
+def plain(value: Any) -> str:
+    """A setting as text: ["a", "b"] -> a, b; True -> yes; nothing -> none."""
+    if value is None or value in ("", [], {}):
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list) and not any(isinstance(part, dict | list) for part in value):
+        return ", ".join(plain(part) for part in value)
+    if isinstance(value, dict) and not any(isinstance(part, dict | list) for part in value.values()):
+        return ", ".join(f"{name}: {plain(part)}" for name, part in value.items())
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value)
+
+
+@register.filter
+def chart_cell(value: Any) -> str:
+    """A cell of the table behind a chart: counts and texts as they are, other numbers with four decimals."""
+    if value is None:
+        return "–"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)

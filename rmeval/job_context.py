@@ -11,7 +11,7 @@ from rmeval.labelled import stream_labelled
 from rmeval.models import Checkpoint, RewardModel, Run
 from rmeval.report import RunReport
 from rmeval.selectors.scores import scored_pairs
-from rmeval.services.artifacts import artifact_store
+from rmeval.services.artifacts import artifact_store, measure
 from rmeval.services.runs import run_environment
 from rmeval.services.scores import RewardNotFinite, scores_store
 from rmeval.sources import PairSource, source_of
@@ -73,6 +73,11 @@ class DatabaseJobContext:
             raise JobError(
                 f"The files of {found} are not on this machine ({path}).",
                 hint="Workers share one artifact store: set STEELYARD_ARTIFACT_DIR to the same folder everywhere.",
+            )
+        if path is not None and found.sha256 and measure(path).sha256 != found.sha256:
+            raise JobError(
+                f"The files of {found} are not those that were stored: their SHA-256 is another.",
+                hint="The folder was changed or damaged. Restore it from a backup, or train or import the model again.",
             )
         model = found.reward_model
         return CheckpointRef(uid=str(found.uid), family=model.family, config=model.config, path=path)

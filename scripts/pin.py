@@ -11,7 +11,7 @@ HEADER = """\
 # torch is pinned without a build suffix: whatever build of 2.13.0 pip finds first (a CPU wheel at hand, PyPI's) is it.
 """
 # Not installed for the tests, so not in the freeze: the `bench` extra.
-EXTRA = {"accelerate": "1.15.0", "trl": "1.16.0"}
+EXTRA = {"trl": "1.16.0"}
 
 
 def main() -> None:

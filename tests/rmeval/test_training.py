@@ -7,6 +7,7 @@ import pytest
 from django.conf import settings
 from django.utils import timezone
 
+from annotator.errors import InvalidInput
 from annotator.models import Dataset, Project
 from rmeval.models import Checkpoint, Evaluation, Run, Score
 from rmeval.selectors.reward_models import reward_model_lineage
@@ -97,9 +98,23 @@ def test_a_backbone_that_needs_its_own_code(project: Project, tmp_path: Path) ->
 def test_a_baseline_cannot_be_trained(project: Project, dataset: Dataset) -> None:
     model = reward_model_register(project=project, name="l", family="length", config={}, user=None)
     spec = {"reward_model": str(model.uid), "source": {"dataset": str(dataset.uid)}}
-    run = run_submit(project=project, kind="train_rm", spec=spec, user=None, now=timezone.now(), enqueue=False)
-    with pytest.raises(JobError):
+    with pytest.raises(InvalidInput, match="not made by training") as caught:
+        run_submit(project=project, kind="train_rm", spec=spec, user=None, now=timezone.now(), enqueue=False)
+    assert [error.pointer for error in caught.value.errors] == ["/spec/reward_model"]
+    assert not Run.objects.exists()
+
+
+@pytest.mark.parametrize("harm", ["cut short", "one byte"])
+def test_a_checkpoint_that_was_changed_is_refused(project: Project, harm: str) -> None:
+    dataset = fill(DatasetFactory(project=project), 6)
+    train(dataset)
+    checkpoint = Checkpoint.objects.get()
+    weights = Path(settings.ARTIFACT_DIR) / checkpoint.path / "weights.safetensors"
+    held = bytearray(weights.read_bytes())
+    held[-1] ^= 1
+    weights.write_bytes(held[: len(held) // 2] if harm == "cut short" else held)
+    spec = {"checkpoint": str(checkpoint.uid), "source": {"dataset": str(dataset.uid)}}
+    run = run_submit(project=project, kind="score", spec=spec, user=None, now=timezone.now(), enqueue=False)
+    with pytest.raises(JobError, match="SHA-256"):
         run_job(str(run.uid))
-    run.refresh_from_db()
-    assert run.error is not None
-    assert "nothing to train" in run.error["message"]
+    assert not Score.objects.exists()

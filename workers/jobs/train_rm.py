@@ -79,6 +79,21 @@ class TrainRewardModel:
             default=None,
             description="Train the head alone, on features computed once; empty: as is usual for the family.",
         )
+        lora_rank: int | None = Field(
+            default=None,
+            ge=1,
+            le=1024,
+            description="Train adapters of this rank and the head instead of every weight; empty: every weight.",
+        )
+        lora_alpha: int | None = Field(
+            default=None, gt=0, description="Scale of the adapters is alpha / rank; empty: twice the rank."
+        )
+        gradient_checkpointing: bool = Field(
+            default=False, description="Compute layers again in the backward pass: less memory, more time."
+        )
+        compile: bool = Field(
+            default=False, description="torch.compile the backbone. Pays on a GPU; on a CPU it measured slower."
+        )
         rater_key: str | None = Field(
             default=None, max_length=200, description="Metadata key that names the rater, for figures by rater."
         )
@@ -151,4 +166,7 @@ def check_training(spec: Any, family_name: str) -> tuple[Any, Any]:
     if spec.freeze_backbone and "features" not in family.capabilities:
         detail = f"The family {family_name} has no head that can be trained on its own. Leave this at no."
         raise SpecError([FieldProblem(pointer="/freeze_backbone", code="does_not_fit", detail=detail)])
+    if spec.lora_rank and (spec.freeze_backbone or (spec.freeze_backbone is None and family.frozen)):
+        detail = "Adapters train the backbone, which this run leaves frozen. Set freeze_backbone to no, or no rank."
+        raise SpecError([FieldProblem(pointer="/lora_rank", code="does_not_fit", detail=detail)])
     return family, objective(parse_spec(objective.Config, spec.objective_config, at="/objective_config"))

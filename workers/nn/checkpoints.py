@@ -6,7 +6,7 @@ reward_model.json      what it is, and eight texts with the rewards they must ge
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,11 +75,13 @@ def read_about(folder: Path) -> dict[str, Any]:
     return found
 
 
-def save_weights(net: nn.Module, path: Path) -> None:
+def save_weights(net: nn.Module, path: Path, *, only: Collection[str] | None = None) -> None:
     """Tied tensors are stored once for each name: loading needs no knowledge of the ties."""
     seen: set[int] = set()
     tensors = {}
     for name, tensor in net.state_dict().items():
+        if only is not None and name not in only:
+            continue
         flat = tensor.detach().cpu().contiguous()
         tensors[name] = flat.clone() if flat.data_ptr() in seen else flat
         seen.add(flat.data_ptr())

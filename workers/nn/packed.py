@@ -24,6 +24,8 @@ def is_packable(model: Any) -> bool:
     has_dropout = model.training and (config.hidden_dropout_prob or config.attention_probs_dropout_prob)
     return (
         not has_dropout
+        and not (model.training and getattr(model, "is_activation_checkpointing", False))
+        and not any("lora_" in name for name, _ in model.named_parameters())
         and not config.is_decoder
         and config.hidden_act in ("gelu", "relu")
         and getattr(config, "position_embedding_type", "absolute") == "absolute"

@@ -18,8 +18,7 @@ from torch import Tensor
 
 from workers.context import JobContext
 from workers.data.collate import length_batches
-from workers.errors import JobError
-from workers.nn.failures import explaining_memory
+from workers.nn.failures import NotFinite, explaining_disk, explaining_memory
 from workers.nn.net import Net, no_tick
 from workers.nn.optimisation import learning_rate_share, make_optimizer, set_learning_rates
 from workers.nn.ticks import Throttle
@@ -95,7 +94,7 @@ class Trainer:
         self.objective.begin(self.net, self.data, self.train_rows, budget=self.plan.token_budget)
         self.net.tick, self.started = self.tick, time.monotonic()
         try:
-            with explaining_memory(MEMORY_ADVICE):
+            with explaining_memory(MEMORY_ADVICE), explaining_disk("the state of this run"):
                 return self._steps()
         finally:
             self.net.tick = no_tick
@@ -173,7 +172,7 @@ class Trainer:
         what = "loss" if not math.isfinite(loss) else "gradient"
         kept = self.states.newest()
         named = ", ".join(self.data.ids[i] for i in rows[:SHOWN_IN_ERROR]) if self.data.ids else "not named"
-        raise JobError(
+        raise NotFinite(
             f"The {what} was no longer a finite number at step {step}. The batch: {named}"
             + (f" and {len(rows) - SHOWN_IN_ERROR} more." if len(rows) > SHOWN_IN_ERROR else "."),
             "Lower learning_rate (or head_learning_rate), raise warmup_share, or use dtype float32. "

@@ -17,8 +17,11 @@ from workers.data.split import split_by_prompt
 from workers.environment import describe_environment, keep_freed_memory, peak_rss_mib
 from workers.errors import JobError
 from workers.families.base import Item
+from workers.nn.adapters import fold_adapters, has_adapters
 from workers.nn.backbone import Backbone
 from workers.nn.checkpoints import read_about, read_checkpoint, write_checkpoint
+from workers.nn.economies import apply_economies
+from workers.nn.failures import NotFinite, explaining_disk
 from workers.nn.features import compute_features
 from workers.nn.net import Net
 from workers.nn.precision import choose_dtype
@@ -57,19 +60,26 @@ def train(ctx: JobContext, spec: Any, family: Any, config: Any, objective: Objec
         ctx.log(family.adopt(net, begin.weights, begin.family))
     if torch.cuda.is_available():
         net.cuda()
+    apply_economies(ctx, net, spec)
     is_frozen = _freeze(ctx, spec, family, net, data)
     _announce(ctx, data, rows, progress, objective)
     if is_frozen and hasattr(family, "fit_head"):
         ended = _fit(ctx, spec, family, config, objective, net=net, data=data, rows=rows, progress=progress)
     else:
         plan = make_plan(spec, n_train=len(rows[0]))
-        ended = Trainer(ctx, net, objective, data, rows, plan=plan, states=states, progress=progress).run()
+        trainer = Trainer(ctx, net, objective, data, rows, plan=plan, states=states, progress=progress)
+        try:
+            ended = trainer.run()
+        except NotFinite as error:
+            raise _rescue(ctx, error, begin.backbone, family, config, net=net, data=data, states=states) from error
     ctx.log(ended)
     if spec.keep == "best" and progress.best_step not in (None, progress.step):
         states.load_best(progress.best_step, net)
+    if spec.lora_rank:
+        fold_adapters(net)
     finished = objective.finish(net, data, rows[0], budget=spec.token_budget)
     folder = ctx.work_dir / "checkpoint"
-    error = _store(ctx, folder, net, begin.backbone, family=family, config=config, data=data, progress=progress)
+    difference = _store(ctx, folder, net, begin.backbone, family=family, config=config, data=data, progress=progress)
     kept_step = progress.best_step if spec.keep == "best" and progress.best_step else progress.step
     meta = {"step": kept_step, "validation": progress.best if kept_step == progress.best_step else progress.last}
     uid = ctx.save_artifact(folder, kind="checkpoint", name="checkpoint", meta=meta)
@@ -97,7 +107,7 @@ def train(ctx: JobContext, spec: Any, family: Any, config: Any, objective: Objec
         "n_parameters": sum(p.numel() for p in net.parameters()),
         "dtype": progress.dtype,
         "data_sha256": data.fingerprint,
-        "probe_difference": error,
+        "probe_difference": difference,
         "environment": describe_environment(),
     }
 
@@ -129,6 +139,32 @@ def _freeze(ctx: JobContext, spec: Any, family: Any, net: Net, data: UnitData) -
 
     data.features = compute_features(net, data, ctx.work_dir / "features", budget=spec.token_budget, on_done=on_done)
     return True
+
+
+def _rescue(
+    ctx: JobContext,
+    error: NotFinite,
+    backbone: Backbone,
+    family: Any,
+    config: Any,
+    *,
+    net: Net,
+    data: UnitData,
+    states: StateStore,
+) -> JobError:
+    """Keep the last good weights of a run that diverged as a checkpoint, so that what it cost is not lost."""
+    good = states.newest()
+    if good is None or not good.step:
+        return error
+    step = good.best_step or good.step
+    states.load_weights(good, net)
+    if has_adapters(net.backbone):
+        fold_adapters(net)
+    folder = ctx.work_dir / "checkpoint"
+    _store(ctx, folder, net, backbone, family=family, config=config, data=data, progress=good)
+    meta = {"step": step, "validation": good.best or good.last, "rescued": True}
+    ctx.save_artifact(folder, kind="checkpoint", name="checkpoint", meta=meta)
+    return NotFinite(error.message, f"{error.hint} The weights of step {step} are kept as a checkpoint.")
 
 
 def _fit(
@@ -261,6 +297,7 @@ def _store(
 ) -> float:
     """Write the checkpoint, open it as scoring will, and refuse it when it gives the probes other rewards."""
     ctx.progress(1, 1, "Saving and checking the reward model")
+    net.backbone.requires_grad_(True)
     renderer = family.renderer(config, backbone)
     rewards = _probe_rewards(net, family.encode(config, renderer, data.probes))
     about = {
@@ -273,7 +310,8 @@ def _store(
         "trained_in": progress.dtype,
         "probes": [_probe(item, reward) for item, reward in zip(data.probes, rewards, strict=True)],
     }
-    write_checkpoint(folder, net, backbone, about)
+    with explaining_disk("the checkpoint"):
+        write_checkpoint(folder, net, backbone, about)
     return verify_checkpoint(folder, family, config)
 
 

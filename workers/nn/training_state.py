@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from workers.errors import JobError
 from workers.nn.checkpoints import WEIGHTS, load_weights, save_weights
 from workers.nn.folders import remove_drafts, write_folder
 
@@ -47,7 +48,7 @@ class StateStore:
 
     def save(self, progress: Progress, net: nn.Module, optimizer: Optimizer, margins: Margins) -> None:
         def fill(draft: Path) -> None:
-            save_weights(trained_part(net), draft / WEIGHTS)
+            save_trained(net, draft / WEIGHTS)
             np.save(draft / MARGINS, margins)
             save_file(_optimizer_tensors(optimizer), draft / OPTIMIZER)
             (draft / PROGRESS).write_text(json.dumps(asdict(progress)))
@@ -56,10 +57,10 @@ class StateStore:
         self._prune(progress)
 
     def save_best(self, step: int, net: nn.Module) -> None:
-        write_folder(self._of("best", step), lambda draft: save_weights(trained_part(net), draft / WEIGHTS))
+        write_folder(self._of("best", step), lambda draft: save_trained(net, draft / WEIGHTS))
 
     def load_best(self, step: int, net: nn.Module) -> None:
-        load_weights(self._of("best", step) / WEIGHTS).load_into(trained_part(net))
+        load_trained(net, self._of("best", step) / WEIGHTS)
 
     def newest(self) -> Progress | None:
         """Progress of the newest state; a state is there whole or not at all."""
@@ -69,9 +70,16 @@ class StateStore:
     def restore(self, progress: Progress, net: nn.Module, optimizer: Optimizer, margins: Margins) -> Margins:
         """Load weights and optimiser; the margins known then (those given, where none were kept)."""
         folder = self._of("step", progress.step)
-        load_weights(folder / WEIGHTS).load_into(trained_part(net))
+        load_trained(net, folder / WEIGHTS)
         _restore_optimizer(optimizer, load_file(folder / OPTIMIZER))
         return np.load(folder / MARGINS) if (folder / MARGINS).is_file() else margins
+
+    def load_weights(self, progress: Progress, net: nn.Module) -> None:
+        """The best weights of a saved position, or its last where nothing was validated."""
+        if progress.best_step and self._of("best", progress.best_step).is_dir():
+            self.load_best(progress.best_step, net)
+        else:
+            load_trained(net, self._of("step", progress.step) / WEIGHTS)
 
     def clear(self) -> None:
         for folder in [*self._all("step"), *self._all("best")]:
@@ -91,11 +99,25 @@ class StateStore:
         return sorted(self.folder.glob(f"{kind}-????????"))
 
 
-def trained_part(net: nn.Module) -> nn.Module:
-    """The head alone where the backbone is frozen: what does not change need not be kept with every state."""
-    backbone, head = getattr(net, "backbone", None), getattr(net, "head", None)
-    is_frozen = backbone is not None and not any(p.requires_grad for p in backbone.parameters())
-    return head if is_frozen and head is not None else net
+def trained_names(net: nn.Module) -> set[str]:
+    """Names in the state of a net that training changes: not those of a frozen backbone."""
+    frozen = {name for name, parameter in net.named_parameters(remove_duplicate=False) if not parameter.requires_grad}
+    kept = set(net.state_dict()) - frozen
+    return (
+        {name for name in kept if name.startswith("head.") or name in dict(net.named_parameters())} if frozen else kept
+    )
+
+
+def save_trained(net: nn.Module, path: Path) -> None:
+    """What does not change need not be kept with every state."""
+    save_weights(net, path, only=trained_names(net))
+
+
+def load_trained(net: nn.Module, path: Path) -> None:
+    tensors = load_weights(path).tensors
+    if set(tensors) != trained_names(net):
+        raise JobError("The saved state of this run is of another model.", "Start the run again from the first step.")
+    net.load_state_dict(dict(tensors), strict=False)
 
 
 def _optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:

@@ -142,13 +142,15 @@ class PairSource:
         }
 
     def stream_unscored(self, checkpoint: Checkpoint, *, only_pairs: bool = False) -> Iterator[ResponseItem]:
-        """Responses not yet scored, with what families may read besides: reference and steps, from the metadata."""
+        """Responses not yet scored, with reference, steps and context from the metadata, which some families read."""
         columns = ("pk", "example__prompt", "messages", "example__meta", "meta")
         rows = self.unscored(checkpoint, only_pairs=only_pairs).values_list(*columns)
         for pk, prompt, messages, example_meta, meta in rows.iterator(chunk_size=CHUNK):
             extra: dict[str, Any] = {}
             if reference := reference_of(example_meta):
                 extra["reference"] = reference
+            if context := example_meta.get("context"):
+                extra["context"] = context
             if steps := meta.get("steps"):
                 extra["steps"] = steps
             yield ResponseItem(response_id=pk, prompt=prompt, response=messages, extra=extra)

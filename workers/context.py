@@ -200,7 +200,9 @@ class LocalJobContext:
                 if response_id is None or response_id in seen or response_id in scored:
                     continue
                 seen.add(response_id)
-                extra = {"reference": pair.reference} if pair.reference else {}
+                extra: dict[str, Any] = {"reference": pair.reference} if pair.reference else {}
+                if context := pair.meta.get("context"):
+                    extra["context"] = context
                 yield ResponseItem(response_id, pair.prompt, response, extra)
 
 

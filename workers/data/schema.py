@@ -111,7 +111,8 @@ class ResponseItem:
     prompt: list[Message]
     response: list[Message]
     extra: Mapping[str, Any] = field(default_factory=dict)
-    """What some families read besides: "reference" (messages), "steps" (texts), "rater", "source"."""
+    """What some families read besides: "reference" (messages), "steps" (texts), "context" (a criterion
+    as text, or labelled pairs of who asks), "rater", "source"."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,8 @@ CAPABILITIES: dict[str, str] = {
     "per_step": "gives a reward a step",
     "reference": "needs a reference answer",
     "personal": "its reward depends on who asks",
+    "router": "weighs several heads by the prompt",
+    "latent_user": "infers a person from that person's pairs",
     "cross_prompt": "its rewards can be compared across prompts",
     "features": "its head can be trained on stored features of a frozen backbone",
 }

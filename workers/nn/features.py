@@ -43,10 +43,13 @@ def encode_features(
     budget: int,
     on_batch: Callable[[int], None],
 ) -> Features:
-    """Vectors of encoded sequences, in their order, in batches of similar length."""
+    """Vectors of encoded sequences, in their order, in batches of similar length.
+
+    Prompt vectors are as wide as the net makes them: some heads read more than one.
+    """
     width = int(net.backbone.config.hidden_size)
     response = np.empty((len(encoded), width), dtype=np.float32)
-    prompt = np.empty_like(response) if net.head.needs_prompt else None
+    prompt: NDArray[np.float32] | None = None
     net.eval()
     net.tick = Throttle(lambda: on_batch(0))
     try:
@@ -55,7 +58,8 @@ def encode_features(
             for batch in length_batches(lengths, budget, is_padded=not net.is_packed()):
                 vectors, prompts = net.features([encoded[i] for i in batch])
                 response[batch] = vectors.float().cpu().numpy()
-                if prompt is not None and prompts is not None:
+                if prompts is not None:
+                    prompt = np.empty((len(encoded), prompts.shape[1]), np.float32) if prompt is None else prompt
                     prompt[batch] = prompts.float().cpu().numpy()
                 on_batch(len(batch))
     finally:

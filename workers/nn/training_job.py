@@ -78,6 +78,8 @@ def train(ctx: JobContext, spec: Any, family: Any, config: Any, objective: Objec
     if spec.lora_rank:
         fold_adapters(net)
     finished = objective.finish(net, data, rows[0], budget=spec.token_budget)
+    for line in finished.get("warnings", ()):
+        ctx.log(line, "warning")
     folder = ctx.work_dir / "checkpoint"
     difference = _store(ctx, folder, net, begin.backbone, family=family, config=config, data=data, progress=progress)
     kept_step = progress.best_step if spec.keep == "best" and progress.best_step else progress.step
@@ -233,7 +235,7 @@ def _read(ctx: JobContext, spec: Any, family: Any, config: Any, renderer: Render
     )
     if not len(data):
         raise JobError(_nothing(data, what), "Choose a source that has what this objective learns from.")
-    return data
+    return objective.choose(data)
 
 
 def _nothing(data: UnitData, what: str) -> str:
@@ -266,7 +268,8 @@ def _announce(
     ctx: JobContext, data: UnitData, rows: tuple[Rows, Rows], progress: Progress, objective: Objective
 ) -> None:
     what = "pairs" if objective.rows == "pairs" else "labelled responses"
-    ctx.log(f"{len(rows[0])} {what} to train on, {len(rows[1])} held out, no prompt in both; {progress.dtype}")
+    apart = f"no {objective.split_by} in both"
+    ctx.log(f"{len(rows[0])} {what} to train on, {len(rows[1])} held out, {apart}; {progress.dtype}")
     if data.left_out:
         why = ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in sorted(data.left_out.items()))
         ctx.log(f"Left out: {why}", "warning")

@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -40,6 +40,26 @@ class UnitData:
 
     def __len__(self) -> int:
         return len(self.columns[0]) if self.columns else 0
+
+    def kept(self, rows: NDArray[np.int64], reasons: Counter[str]) -> "UnitData":
+        """These units only; `reasons` counts why the others were left out. Another choice is another training set."""
+        chosen = hashlib.sha256(f"{self.fingerprint} {self.raters}".encode("utf-8", "surrogatepass"))
+        chosen.update(np.ascontiguousarray(rows).tobytes())
+
+        def of(values: list[Any]) -> list[Any]:
+            return [values[i] for i in rows] if values else []
+
+        return replace(
+            self,
+            columns=[of(column) for column in self.columns],
+            targets=self.targets.rows(rows),
+            prompt_keys=of(self.prompt_keys),
+            fingerprint=chosen.hexdigest(),
+            left_out=dict(Counter(self.left_out) + reasons),
+            ids=of(self.ids),
+            sources=of(self.sources),
+            raters=of(self.raters),
+        )
 
     @property
     def lengths(self) -> NDArray[np.int64]:

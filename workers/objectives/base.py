@@ -85,6 +85,7 @@ class Objective(Protocol):
     rows: ClassVar[Literal["pairs", "labelled"]]
     needs: ClassVar[frozenset[str]]
     is_batch_coupled: ClassVar[bool]
+    split_by: ClassVar[str]
 
     def __init__(self, config: Any) -> None: ...
 
@@ -106,6 +107,9 @@ class Objective(Protocol):
     def validation(self, net: "Net", data: "UnitData", rows: Rows, *, budget: int) -> "ValidationResult":
         """How the net does on units it was not trained on."""
 
+    def choose(self, data: "UnitData") -> "UnitData":
+        """Of all units that were read, those to use, the others counted; JobError where they cannot be learnt from."""
+
     def split_keys(self, data: "UnitData") -> list[str]:
         """Units of one key are never on both sides of the train/validation split."""
 
@@ -119,7 +123,10 @@ class Objective(Protocol):
         """Called once before the first step of an attempt."""
 
     def finish(self, net: "Net", data: "UnitData", rows: Rows, *, budget: int) -> dict[str, Any]:
-        """Called once after the last step, on the weights that are kept; what it returns goes into the result."""
+        """Called once after the last step, on the weights that are kept; what it returns goes into the result.
+
+        Lines under "warnings" are logged as warnings too.
+        """
 
 
 class BaseObjective:
@@ -127,6 +134,11 @@ class BaseObjective:
 
     needs: ClassVar[frozenset[str]] = frozenset()
     is_batch_coupled: ClassVar[bool] = False
+    split_by: ClassVar[str] = "prompt"
+    """What split_keys names, in a word."""
+
+    def choose(self, data: "UnitData") -> "UnitData":
+        return data
 
     def split_keys(self, data: "UnitData") -> list[str]:
         return data.prompt_keys

@@ -5,9 +5,10 @@ from typing import Any
 from django import forms
 
 from annotator.models import Project
+from rmeval.backbones import BUILT_IN
 from rmeval.models import Checkpoint, RewardModel
 from rmeval.selectors.reward_models import checkpoint_choices, source_choices
-from rmeval.spec_forms import SpecForm, spec_form
+from rmeval.spec_forms import SpecForm, SuggestInput, spec_form
 from rmeval.specs import job_of
 from workers.families import FAMILIES
 from workers.objectives import OBJECTIVES
@@ -43,7 +44,10 @@ def family_choices() -> list[dict[str, Any]]:
 
 
 def config_form(family: Any, *args: Any, **kwargs: Any) -> SpecForm:
-    return spec_form(family.Config)(*args, **kwargs)
+    form = spec_form(family.Config)(*args, **kwargs)
+    if "backbone" in form.fields:
+        form.fields["backbone"].widget = SuggestInput(list(BUILT_IN))
+    return form
 
 
 def source_value(value: str) -> dict[str, str]:
@@ -103,7 +107,7 @@ class EvaluateForm(forms.Form):
         source: tuple[str, str] | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, auto_id="id_evaluate_%s", **kwargs)  # beside a training form with fields of these names
         known = (
             checkpoint_choices(project=project) if checkpoints is None else [(str(c.uid), str(c)) for c in checkpoints]
         )

@@ -4,10 +4,13 @@ Fields come from the JSON schema, so that help, limits and defaults are written 
 """
 
 import json
+from collections.abc import Sequence
 from typing import Any, cast
 
 from django import forms
 from django.forms.fields import InvalidJSONInput
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
 from pydantic import BaseModel
 
 from annotator.errors import FieldError
@@ -36,6 +39,20 @@ class JsonField(forms.JSONField):
             return super().bound_data(data, initial)
         except (ValueError, RecursionError):
             return InvalidJSONInput(data)
+
+
+class SuggestInput(forms.TextInput):
+    """Free text beside a list of suggestions."""
+
+    def __init__(self, suggestions: Sequence[str], attrs: dict[str, Any] | None = None) -> None:
+        super().__init__(attrs)
+        self.suggestions = suggestions
+
+    def render(self, name: str, value: Any, attrs: dict[str, Any] | None = None, renderer: Any = None) -> SafeString:
+        listed = f"{(attrs or {}).get('id') or name}_suggestions"
+        shown = super().render(name, value, {**(attrs or {}), "list": listed, "autocomplete": "off"}, renderer)
+        options = format_html_join("", '<option value="{}"></option>', ((text,) for text in self.suggestions))
+        return format_html('{}<datalist id="{}">{}</datalist>', shown, listed, options)
 
 
 class SpecForm(forms.Form):
@@ -120,6 +137,8 @@ def form_field(name: str, field: dict[str, Any]) -> forms.Field:
     if kind in {"object", "array"}:
         initial = json.dumps(default) if default not in (None, {}, []) else ""
         return JsonField(initial=initial or None, widget=forms.Textarea({"rows": TEXT_AREA_ROWS}), **options)
+    if examples := field.get("examples"):
+        options["widget"] = SuggestInput([str(example) for example in examples])
     return forms.CharField(initial=default, **options)
 
 
@@ -129,13 +148,7 @@ def number_input(field: dict[str, Any], *, step: str) -> forms.NumberInput:
 
 
 def help_text(field: dict[str, Any]) -> str:
-    limits = {
-        "minimum": "at least {}",
-        "exclusiveMinimum": "more than {}",
-        "maximum": "at most {}",
-        "exclusiveMaximum": "less than {}",
-    }
-    said = [text.format(field[key]) for key, text in limits.items() if key in field]
+    said = [text.format(field[key]) for key, text in LIMITS.items() if key in field]
     description = str(field.get("description", "")).strip()
     tail = f" ({', '.join(said)})" if said else ""
     return f"{description}{tail}"

@@ -11,6 +11,7 @@ from annotator.errors import DomainError, FieldError, InvalidInput
 from annotator.live import poke
 from annotator.models import Project, User
 from annotator.validation import require_storable
+from rmeval.backbones import ALLOWED_NAMES, BUILT_IN, is_hub_id, is_path
 from rmeval.models import Checkpoint, RewardModel, Run
 from rmeval.specs import in_words, problems
 from workers.errors import SpecError
@@ -40,19 +41,31 @@ def config_clean(family: Any, config: dict[str, Any], *, pointer: str = "/config
 
 
 def backbone_check(config: dict[str, Any], *, model_dirs: list[Path], pointer: str = "/config") -> None:
-    """A backbone named by folder must lie in a folder the site's operator opened; a hub id passes.
+    """Refuse a backbone that cannot exist: no built-in name, no hub id by its form, or a folder without a model.
 
-    Otherwise anybody who may register a model could read what lies elsewhere on the server.
+    A folder must lie where the site's operator opened one. Otherwise anybody who may register a model could read what
+    lies elsewhere on the server; so that is asked first, and a refusal does not say what is there.
     """
-    name = str(config.get("backbone", ""))
+    name = str(config.get("backbone") or "")
+    if not name or name in BUILT_IN:
+        return
     folder = Path(name).expanduser()
-    if not name.startswith(("/", ".", "~")) and not folder.exists():
+    if not is_path(name) and not folder.exists():
+        if not is_hub_id(name):
+            raise refused_backbone(f"There is no backbone called {name}. {ALLOWED_NAMES}", pointer, "unknown_backbone")
         return
     if not any(folder.resolve().is_relative_to(allowed) for allowed in model_dirs):
         detail = (
             f"The folder {name} is not open to this site. Give a Hugging Face id, or have STEELYARD_MODEL_DIRS name it."
         )
-        raise InvalidInput(detail, errors=[FieldError(f"{pointer}/backbone", "folder_not_allowed", detail)])
+        raise refused_backbone(detail, pointer, "folder_not_allowed")
+    if not (folder / "config.json").is_file():
+        detail = f"There is no model in the folder {name}: it holds no config.json. {ALLOWED_NAMES}"
+        raise refused_backbone(detail, pointer, "no_model_in_folder")
+
+
+def refused_backbone(detail: str, pointer: str, code: str) -> InvalidInput:
+    return InvalidInput(detail, errors=[FieldError(f"{pointer}/backbone", code, detail)])
 
 
 @transaction.atomic

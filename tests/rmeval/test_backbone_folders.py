@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from annotator.errors import InvalidInput
+from rmeval.backbones import BUILT_IN, is_hub_id
 from rmeval.models import RewardModel
 from rmeval.services.reward_models import reward_model_register
 from tests.factories import ProjectFactory
@@ -35,4 +36,36 @@ def test_a_folder_that_is_not_open_is_refused(backbone: str, tmp_path: Path, set
 )
 def test_an_open_folder_and_hub_ids_pass(backbone: str, tmp_path: Path, settings: Any) -> None:
     settings.MODEL_DIRS = [tmp_path / "models"]
+    (tmp_path / "models" / "bert").mkdir(parents=True)
+    (tmp_path / "models" / "bert" / "config.json").write_text("{}")
     assert register(backbone.format(allowed=tmp_path / "models")).pk
+
+
+@pytest.mark.parametrize(
+    ("backbone", "says"),
+    [
+        ("{allowed}/missing", "holds no config.json"),
+        ("{allowed}", "holds no config.json"),
+        ("no-such-model", "no backbone called no-such-model"),
+        ("gpt2", "openai-community/gpt2"),
+        ("MiniLM", "Give minilm, tiny-encoder or tiny-causal"),
+        ("owner/name/more", "no backbone called"),
+        ("owner/na me", "no backbone called"),
+        ("-owner/name", "no backbone called"),
+        ("owner/name..git", "no backbone called"),
+    ],
+)
+def test_what_cannot_exist_is_refused(backbone: str, says: str, tmp_path: Path, settings: Any) -> None:
+    settings.MODEL_DIRS = [tmp_path / "models"]
+    (tmp_path / "models").mkdir()
+    with pytest.raises(InvalidInput, match=says) as refused:
+        register(backbone.format(allowed=tmp_path / "models"))
+    assert refused.value.errors[0].pointer == "/config/backbone"
+    assert not RewardModel.objects.exists()
+
+
+def test_built_in_names_are_those_that_load() -> None:
+    from workers.nn.tiny import TINY_NAMES
+
+    assert set(BUILT_IN) == {"minilm", *TINY_NAMES}
+    assert all(is_hub_id(name) for name in ("a/b", "answerdotai/ModernBERT-base", "Qwen/Qwen3-0.6B", "_x/y_"))

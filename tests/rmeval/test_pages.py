@@ -11,7 +11,9 @@ from django.urls import reverse
 from django.utils import timezone
 
 from annotator.models import Dataset, Project, Queue, Role
+from rmeval.charts import dot_interval_chart, wrapped
 from rmeval.models import Checkpoint, RewardModel, Run, RunEvent
+from rmeval.rendering import chart_svg
 from rmeval.services.artifacts import artifact_store
 from rmeval.services.runs import run_finish, run_start
 from rmeval.services.submission import run_submit
@@ -170,6 +172,72 @@ def test_train_by_form(project: Project, dataset: Dataset, lead: Client, sent: l
     assert run.spec["evaluate_on"] == [run.spec["source"]]
     assert run.reward_model == model
     assert sent == [(str(run.uid), "gpu")]
+
+
+def test_a_refused_form_says_what_is_wrong_at_its_top(project: Project, dataset: Dataset, lead: Client) -> None:
+    model = RewardModel.objects.create(project=project, name="m", family="scalar_head", config={})
+    Checkpoint.objects.create(reward_model=model, number=1)
+    url = reverse("rmeval:reward-model-train", args=[model.uid])
+    page = lead.post(url, {"source": "", "learning_rate": "-1", "weight_decay": "7"}).content.decode()
+    top = page[page.index("form-errors") : page.index("form-grid", page.index("form-errors"))]
+    assert "autofocus" in top
+    assert '<a href="#id_source">' in top
+    assert page.count('id="id_source"') == 1
+    page = lead.post(url, {"source": f"dataset:{dataset.uid}", "learning_rate": "-1", "weight_decay": "7"})
+    text = page.content.decode()
+    assert '<a href="#id_learning_rate">Learning rate</a>: Input should be greater than 0' in text
+    assert '<a href="#id_weight_decay">Weight decay</a>' in text
+    assert '<details class="advanced" open>' in text  # the link must lead to a field that is there to see
+    assert "form-errors" not in lead.get(reverse("rmeval:reward-model-detail", args=[model.uid])).content.decode()
+    refused = lead.post(reverse("rmeval:reward-model-evaluate", args=[model.uid]), {"checkpoint": "x"}).content.decode()
+    assert '<a href="#id_evaluate_checkpoint">' in refused
+    register = reverse("rmeval:reward-model-create", args=[project.uid]) + "?family=scalar_head"
+    refused = lead.post(register, {"name": "", "max_length": "3", "backbone": "gpt-2"}).content.decode()
+    assert refused.count("form-errors") == 1
+    assert '<a href="#id_name">Name</a>' in refused
+    refused = lead.post(register, {"name": "New", "backbone": "gpt-2"}).content.decode()
+    assert '<a href="#id_backbone">Backbone</a>: There is no backbone called gpt-2.' in refused
+    assert '<option value="tiny-causal"></option>' in refused
+
+
+def test_nothing_is_shown_in_raw_words(
+    project: Project, dataset: Dataset, board: tuple[Checkpoint, Checkpoint], lead: Client
+) -> None:
+    run = Run.objects.latest("pk")
+    Run.objects.filter(pk=run.pk).update(spec={**run.spec, "slice_by": ["topic", "rank"]})
+    page = lead.get(reverse("rmeval:run-detail", args=[run.uid])).content.decode()
+    assert "<h1>Evaluate a checkpoint: shorter</h1>" in page
+    assert "<dd>topic, rank</dd>" in page
+    assert "Run again" in page
+    assert ">Retry<" not in page
+    for word in ("<h3>Accuracy</h3>", "<h3>Data</h3>", "<h3>Speed</h3>", "sha256", "Versions", "Hardware", "Seed"):
+        assert word in page
+    assert "Repeat this run" in page
+    model = board[1].reward_model
+    model.config = {"unit": "words", "tags": ["a", "b"], "on": True}
+    model.family = "gone"
+    model.save()
+    page = lead.get(reverse("rmeval:reward-model-detail", args=[model.uid])).content.decode()
+    assert "<dd>a, b</dd>" in page
+    assert "<dd>yes</dd>" in page
+    assert "['a', 'b']" not in page
+    listed = lead.get(reverse("rmeval:run-list", args=[project.uid])).content.decode()
+    assert '<option value="train_rm">Train a reward model</option>' in listed
+
+
+def test_long_names_fit_beside_and_above_the_dots() -> None:
+    name = "A reward model with a very long name that goes on and on #12"
+    row = {"name": name, "value": 0.7, "low": 0.6, "high": 0.8, "is_baseline": False}
+    wide, narrow = (dot_interval_chart([row], is_narrow=is_narrow) for is_narrow in (False, True))
+    assert narrow["width"] + 17 <= 330  # the width of a card on a page of 420 px
+    lines = narrow["data"]["values"][0]["lines"]
+    assert " ".join(lines) == name
+    axis = wide["layer"][1]["encoding"]["y"]["axis"]
+    assert axis["minExtent"] >= 7 * max(len(line) for line in lines)
+    assert axis["labelLimit"] == 0
+    drawn = chart_svg(wide)
+    assert all(line in drawn for line in lines)
+    assert "…" in " ".join(wrapped("x" * 200))
 
 
 def test_another_projects_data_is_no_choice(project: Project, lead: Client) -> None:

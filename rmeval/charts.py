@@ -9,8 +9,9 @@ from typing import Any
 SERIES = ("#275a8c", "#b4551d", "#2c7a63", "#7d4fa3")
 RULE = "#b9bab4"
 HOLLOW = "#fefefe"
-WIDTH, HEIGHT, NARROW = 460, 200, 300
+WIDTH, HEIGHT, NARROW = 400, 200, 300
 LINE_CHARS = 34
+LETTER = 7.6
 
 
 def chart(values: Sequence[dict[str, Any]], layers: list[dict[str, Any]], **rest: Any) -> dict[str, Any]:
@@ -96,7 +97,17 @@ def dot_interval_chart(
     """
     rows = [{**row, "key": str(index), "lines": wrapped(row["name"])} for index, row in enumerate(rows)]
     names = {row["key"]: row["lines"] for row in rows}
-    axis = {"labelLimit": 0, "grid": False, "ticks": False, "domain": False, "labelPadding": 8, "labelLineHeight": 13}
+    # Whoever draws measures with another font than the reader has: room is kept by the number of letters.
+    room = LETTER * max(len(line) for row in rows for line in row["lines"])
+    axis = {
+        "labelLimit": 0,
+        "minExtent": room,
+        "grid": False,
+        "ticks": False,
+        "domain": False,
+        "labelPadding": 8,
+        "labelLineHeight": 13,
+    }
     y = {
         "field": "key",
         "type": "nominal",
@@ -190,7 +201,7 @@ def histogram_chart(
             {
                 "transform": [{"filter": {"field": "series", "equal": name}}],
                 "mark": {"type": "bar", **look},
-                "encoding": {"x": x, "x2": {"field": "high"}, "y": y, **series_colours(names)},
+                "encoding": {"x": x, "x2": {"field": "high"}, "y": y, "y2": {"datum": 0}, **series_colours(names)},
             }
         )
     return chart(rows, layers)
@@ -231,7 +242,7 @@ def margin_scatter(points: Sequence[tuple[float, float]], *, x_title: str, y_tit
             "encoding": {"x": x, "y": y, "color": colour, "shape": shape},
         },
     ]
-    return {**chart(rows, layers), "width": 460, "height": 380}
+    return {**chart(rows, layers), "width": WIDTH, "height": 360}
 
 
 def cell_name(x: float, y: float) -> str:

@@ -41,11 +41,11 @@ THEME: dict[str, Any] = {
     "font": "system-ui, sans-serif",
     "view": {"stroke": "transparent"},
     "axis": {
-        "labelFontSize": 11,
-        "titleFontSize": 12,
+        "labelFontSize": 12,
+        "titleFontSize": 13,
         "titleFontWeight": "normal",
         "gridColor": "#dddddd",
         "tickSize": 4,
     },
-    "legend": {"labelFontSize": 11, "titleFontSize": 11, "titleFontWeight": "normal", "orient": "top"},
+    "legend": {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "orient": "top"},
 }

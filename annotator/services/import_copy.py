@@ -26,6 +26,11 @@ COPY_PREFERENCES = (
     "FROM STDIN"
 )
 COPY_PROBLEMS = "COPY annotator_importproblem (dataset_id, line, code, detail, excerpt) FROM STDIN"
+# MATERIALIZED: else the name of the sequence is looked up in the catalogue again for every number taken.
+TAKE_IDS = """
+    WITH found AS MATERIALIZED (SELECT pg_get_serial_sequence(%s, 'id')::regclass AS sequence)
+    SELECT array_agg(nextval(sequence)) FROM found, generate_series(1, %s)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +100,7 @@ def take_ids(cursor: Any, table: str, n: int) -> list[int]:
     """n fresh identifiers from a table's sequence, in rising order."""
     if n == 0:
         return []
-    cursor.execute(
-        "SELECT array_agg(nextval(sequence)) FROM (SELECT pg_get_serial_sequence(%s, 'id')::regclass AS sequence) s, "
-        "generate_series(1, %s)",
-        [table, n],
-    )
+    cursor.execute(TAKE_IDS, [table, n])
     ids: list[int] = cursor.fetchone()[0]
     return ids
 

@@ -69,7 +69,8 @@ def queue_require_open(queue: Queue) -> None:
 def assignment_renew(*, assignment: Assignment, now: datetime) -> datetime | None:
     """Heartbeat: extend the lease. A lease that ran out is taken up again where the item still has an open slot.
 
-    None when it is gone; the answer can still be submitted and is kept as surplus if no slot is free by then.
+    None when it is gone, or when the queue has closed since: a closed queue gives nothing out. The answer can still be
+    submitted and is kept as surplus if no slot is free by then.
     """
     until = now + assignment.queue.lease
     if slots.slot_renew(slot_id=assignment.slot_id, lease_token=assignment.lease_token, until=until):
@@ -81,7 +82,7 @@ def assignment_renew(*, assignment: Assignment, now: datetime) -> datetime | Non
             return None
         if correction_resume(assignment, until=until):
             return until
-        if assignment.state != Assignment.State.EXPIRED:
+        if assignment.state != Assignment.State.EXPIRED or assignment.queue.state == Queue.State.CLOSED:
             return None
         slot_id = slots.slot_retake(
             item_id=assignment.item_id,

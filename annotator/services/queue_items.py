@@ -6,6 +6,7 @@ from django.db import connection
 
 from annotator.errors import InvalidInput
 from annotator.models import Queue
+from annotator.services.surplus import FILL_SURPLUS
 
 #: Datasets of up to so many examples are built within the request that makes the queue.
 INLINE_EXAMPLES = 20_000
@@ -163,9 +164,12 @@ def add_slots_of(queue: Queue, item_ids: list[int]) -> None:
 
 
 def slots_fit(queue: Queue) -> None:
-    """Bring the planned slots of every item to the queue's overlap, as far as work begun allows."""
+    """Bring the planned slots of every item to the queue's overlap, as far as work begun allows.
+
+    Answers that came too late for the slots there were fill the new ones before anybody else can.
+    """
     with connection.cursor() as cursor:
-        for statement in (UNVOID_SLOTS, ADD_SLOTS, VOID_SLOTS, COUNT_SLOTS):
+        for statement in (UNVOID_SLOTS, ADD_SLOTS, VOID_SLOTS, FILL_SURPLUS, COUNT_SLOTS):
             cursor.execute(statement, parameters(queue))
         queue.n_slots = cursor.fetchone()[0]
 

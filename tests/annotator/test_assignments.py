@@ -15,7 +15,7 @@ from annotator.selectors.tasks import assignment_task
 from annotator.services.answer_checks import answers_check, answers_on_screen
 from annotator.services.assignments import assignment_flag, assignment_renew, assignment_skip, draft_save
 from annotator.services.judgements import judgement_reopen
-from annotator.services.queues import queue_form_edit, queue_overlap_set
+from annotator.services.queues import queue_form_edit, queue_overlap_set, queue_state_set
 from annotator.services.sweep import leases_adapt, leases_expire
 from tests.annotator.queue_helpers import FORM, MODELS, NOW, answer, claim, held, queue_of, raters, submit
 
@@ -45,7 +45,7 @@ def test_nobody_meets_an_item_twice_and_no_slot_is_over_filled() -> None:
 
 
 def test_breadth_covers_every_item_before_any_twice() -> None:
-    queue, people = queue_of(4, overlap=2), raters(2)
+    queue, people = queue_of(4, overlap=2, order_policy="breadth"), raters(2)
     items = [held(queue, people[n % 2]).item_id for n in range(4) if submit(held(queue, people[n % 2]))]
     assert len(set(Judgement.objects.values_list("item", flat=True))) == 4, items
 
@@ -234,12 +234,60 @@ def test_late_submit_fills_a_free_slot_else_it_is_surplus() -> None:
     assert judgement.is_surplus
     assert QueueRater.objects.get(rater=slow).n_surplus == 1
     assert Exclusion.objects.get(rater=slow).reason == "answered"
-    queue_overlap_set(queue=queue, overlap=2, actor=None)
     assert claim(queue, slow, now=LATER) is None  # answered already
+    queue_overlap_set(queue=queue, overlap=3, actor=None)  # the surplus answer fills one of the two new slots
     free = held(queue, third, now=LATER)
     leases_expire(now=LATER + timedelta(minutes=20))
     assert submit(free, now=LATER + timedelta(minutes=21)).is_surplus is False
-    assert Slot.objects.filter(state=Slot.State.SUBMITTED).count() == 2
+    assert Slot.objects.filter(state=Slot.State.SUBMITTED).count() == 3
+
+
+def test_a_higher_overlap_lets_surplus_answers_count() -> None:
+    queue, people = queue_of(2, overlap=1), raters(4)
+    late = [held(queue, people[0])]
+    for rater in people[1:3]:
+        leases_expire(now=LATER)
+        late.append(held(queue, rater, now=LATER))
+        Slot.objects.filter(state=Slot.State.LEASED).update(lease_until=NOW)
+    leases_expire(now=LATER)
+    item = late[0].item_id
+    late = [row for row in late if row.item_id == item]
+    quick = held(queue, people[3], now=LATER)
+    assert quick.item_id == item
+    submit(quick, now=LATER)
+    made = [submit(row, now=LATER) for row in late]
+    assert len(made) == 3
+    assert all(judgement.is_surplus for judgement in made)
+    queue_overlap_set(queue=queue, overlap=3, actor=None)
+    current = Judgement.objects.filter(item=item).order_by("pk")
+    assert [row.is_surplus for row in current] == [False, False, False, True]
+    assert set(Slot.objects.filter(item=item, state=2).values_list("rater", flat=True)) == {
+        row.rater_id for row in current if not row.is_surplus
+    }
+    assert [(row.n_submitted, row.n_surplus) for row in QueueRater.objects.order_by("rater")] == [
+        (1, 0),
+        (1, 0),
+        (0, 1),
+        (1, 0),
+    ]
+    filled = Assignment.objects.get(pk=late[0].pk)
+    assert filled.slot is not None
+    assert judgement_reopen(assignment=filled, now=LATER, window=timedelta(hours=1)).state == "active"
+    assert [x.rater_id for x in Exclusion.objects.all()] == [people[2].pk]
+    queue_overlap_set(queue=queue, overlap=4, actor=None)
+    assert not Judgement.objects.filter(is_surplus=True).exists()
+
+
+def test_a_heartbeat_takes_nothing_up_again_in_a_closed_queue() -> None:
+    queue, (rater, other) = queue_of(2), raters(2)
+    lost, kept = held(queue, rater), held(queue, other, now=LATER)
+    leases_expire(now=LATER)
+    queue_state_set(queue=queue, state="closed", actor=None)
+    lost, kept = (Assignment.objects.get(pk=row.pk) for row in (lost, kept))
+    assert assignment_renew(assignment=lost, now=LATER) is None
+    assert not Slot.objects.filter(rater=rater).exists()
+    assert assignment_renew(assignment=kept, now=LATER) is not None  # what is open can be finished
+    assert submit(lost, now=LATER).is_surplus is False
 
 
 def test_heartbeat_renews_and_takes_up_a_lost_lease() -> None:

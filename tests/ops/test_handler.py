@@ -1,0 +1,128 @@
+"""The ASGI handler: one thread a request, probes with threads of their own, streams that end with their reader."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from django.core import signals
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.test import override_settings
+from django.urls import path
+
+from steelyard.handler import OneThreadHandler
+
+gate = threading.Event()
+threads: list[str] = []
+closed = threading.Event()
+
+
+def stuck(request: HttpRequest) -> HttpResponse:
+    gate.wait(20)
+    return HttpResponse("late")
+
+
+def echo(request: HttpRequest) -> HttpResponse:
+    threads.append(threading.current_thread().name)
+    return HttpResponse(request.body[::-1])
+
+
+async def endless() -> AsyncIterator[bytes]:
+    try:
+        while True:
+            yield b"x"
+            await asyncio.sleep(0.01)
+    finally:
+        closed.set()
+
+
+def stream(request: HttpRequest) -> StreamingHttpResponse:
+    return StreamingHttpResponse(endless())
+
+
+urlpatterns = [path("stuck", stuck), path("echo", echo), path("stream", stream)]
+pytestmark = [pytest.mark.django_db, pytest.mark.urls(__name__)]
+
+
+async def ask(
+    handler: OneThreadHandler, where: str, *body: bytes, gone: asyncio.Event | None = None
+) -> tuple[int, bytes]:
+    parts = [
+        {"type": "http.request", "body": part, "more_body": number < len(body) - 1} for number, part in enumerate(body)
+    ]
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        if parts:
+            return parts.pop(0)
+        await (gone or asyncio.Event()).wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+        if gone is not None and len(sent) > 3:
+            gone.set()
+
+    scope = {"type": "http", "method": "POST", "path": where, "headers": [(b"host", b"testserver")]}
+    await asyncio.wait_for(handler(scope, receive, send), 30)
+    return sent[0]["status"], b"".join(message.get("body", b"") for message in sent)
+
+
+@contextmanager
+def handler_with(n_threads: int) -> Iterator[OneThreadHandler]:
+    with override_settings(WEB_THREADS=n_threads, MIDDLEWARE=["steelyard.health.ProbeMiddleware"]):
+        handler = OneThreadHandler()
+    try:
+        yield handler
+    finally:
+        gate.set()
+        handler.threads.shutdown()
+        handler.probe_threads.shutdown()
+        gate.clear()
+
+
+async def test_bodies_in_one_piece_and_in_several() -> None:
+    with handler_with(2) as handler:
+        assert await ask(handler, "/echo", b"abc") == (200, b"cba")
+        assert await ask(handler, "/echo", b"abc", b"", b"def") == (200, b"fedcba")
+
+
+async def test_a_request_runs_from_signal_to_signal_in_one_lasting_thread() -> None:
+    threads.clear()
+
+    def note(**kwargs: object) -> None:
+        threads.append(threading.current_thread().name)
+
+    for signal in (signals.request_started, signals.request_finished):
+        signal.connect(note)
+    try:
+        with handler_with(1) as handler:
+            for _ in range(3):
+                await ask(handler, "/echo", b"")
+    finally:
+        for signal in (signals.request_started, signals.request_finished):
+            signal.disconnect(note)
+    assert len(threads) == 9
+    assert len(set(threads)) == 1
+    assert threads[0] != threading.main_thread().name
+
+
+async def test_a_probe_is_answered_while_every_request_is_stuck() -> None:
+    with handler_with(2) as handler:
+        waiting = [asyncio.create_task(ask(handler, "/stuck", b"")) for _ in range(5)]
+        await asyncio.sleep(0.1)
+        status, body = await asyncio.wait_for(ask(handler, "/healthz", b""), 5)
+        assert (status, body) == (200, b'{"status": "ok"}')
+        gate.set()
+        assert {found for found, _ in await asyncio.gather(*waiting)} == {200}
+
+
+async def test_a_stream_ends_when_its_reader_has_gone() -> None:
+    closed.clear()
+    with handler_with(1) as handler:
+        status, body = await ask(handler, "/stream", b"", gone=asyncio.Event())
+    assert status == 200
+    assert body.startswith(b"xx")
+    assert closed.wait(5)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from django.http import HttpRequest
 from django.urls import URLPattern, path
 from django.utils import timezone
@@ -73,7 +74,8 @@ class ProjectDatasets(APIView):
         description=(
             "Import a file: the field `file` of a multipart form, or the body itself (JSON Lines, JSON array, CSV, TSV "
             "or Parquet, each also gzipped), which is streamed. Good rows are kept; each row refused is listed in "
-            "`errors` with its line and reason. 422 when the file cannot be read or no row of it is good."
+            "`errors` with its line and reason. 422 when the file cannot be read or no row of it is good. When the "
+            "connection breaks off, look at the dataset: a worker goes on with an import whose process died."
         ),
         parameters=[
             OpenApiParameter("name", str, description="Name of the dataset; by default the file's name."),
@@ -112,6 +114,7 @@ class ProjectDatasets(APIView):
             stream=stream,
             limits=import_limits(),
             clock=timezone.now,
+            upload_dir=Path(settings.UPLOAD_DIR),
         )
         enqueue_index(dataset)
         refuse_failed(dataset)
@@ -194,9 +197,7 @@ def body_of(request: Request) -> tuple[Any, str]:
         if file is None:
             raise invalid("/file", "required", "Send the file as the form field `file`, or as the body itself.")
         return file.file, PurePath(file.name or "").name
-    # The body is on disk when it is large; taken as it is where it can be walked twice, else copied to disk.
-    spool = getattr(http, "_stream", None)
-    return spool if getattr(spool, "seekable", bool)() else http, ""
+    return http, ""
 
 
 def import_request(request: Request, source_name: str) -> ImportRequest:

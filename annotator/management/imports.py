@@ -6,9 +6,11 @@ import json
 import time
 from argparse import ArgumentParser
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, BinaryIO
 from uuid import UUID
 
+from django.conf import settings
 from django.core.management.base import CommandError, OutputWrapper
 from django.utils import timezone
 
@@ -20,6 +22,7 @@ from annotator.services.uploads import dataset_import_file
 from annotator.tasks import import_limits
 
 MAX_ERRORS_PRINTED = 20
+INTERRUPTED = "Interrupted. A worker of the site goes on with the import in a minute; its page can cancel it."
 
 
 def add_import_arguments(parser: ArgumentParser) -> None:
@@ -55,7 +58,10 @@ def import_and_print(
             limits=import_limits(),
             clock=timezone.now,
             on_progress=progress_to(progress),
+            upload_dir=Path(settings.UPLOAD_DIR),
         )
+    except KeyboardInterrupt as stopped:
+        raise CommandError(INTERRUPTED) from stopped
     except DomainError as error:
         raise CommandError(error.detail) from error
     if progress.isatty():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
@@ -22,7 +23,7 @@ from annotator.services.imports import (
     is_being_imported,
 )
 from annotator.services.streams import seekable
-from workers.data.rows import Limits
+from workers.data.rows import MIB, Limits
 
 ASK_AGAIN_AFTER = timedelta(seconds=60)
 FORGET_PARTS_AFTER = timedelta(days=1)
@@ -65,11 +66,29 @@ def dataset_import_file(
     limits: Limits,
     clock: Clock,
     on_progress: OnProgress | None = None,
+    upload_dir: Path | None = None,
 ) -> Dataset:
-    """Import a file here and now, as the API, the command line and the demo do. Look at `state` for how it ended."""
-    source = seekable(stream)
-    dataset = dataset_create(project=project, user=user, request=request, stream=source, limits=limits)
-    return dataset_import(dataset=dataset, stream=source, limits=limits, clock=clock, on_progress=on_progress)
+    """Import a file here and now, as the API, the command line and the demo do. Look at `state` for how it ended.
+
+    With `upload_dir` the file is kept there until the import has ended, as an upload by page is: when this process
+    dies, the sweep finds it and a worker goes on. Without, the sweep marks what is left as failed.
+    """
+    if upload_dir is None:
+        source = seekable(stream)
+        dataset = dataset_create(project=project, user=user, request=request, stream=source, limits=limits)
+        return dataset_import(dataset=dataset, stream=source, limits=limits, clock=clock, on_progress=on_progress)
+    chunks = iter(partial(stream.read, MIB), b"")
+    dataset = dataset_upload(
+        project=project, user=user, request=request, chunks=chunks, upload_dir=upload_dir, limits=limits, now=clock()
+    )
+    path = upload_path(dataset, upload_dir)
+    try:
+        with path.open("rb") as source:
+            dataset_import(dataset=dataset, stream=source, limits=limits, clock=clock, on_progress=on_progress)
+    finally:
+        if dataset.state != Dataset.State.IMPORTING:
+            path.unlink(missing_ok=True)
+    return dataset
 
 
 def upload_path(dataset: Dataset, upload_dir: Path) -> Path:

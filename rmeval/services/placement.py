@@ -53,7 +53,7 @@ def has_gpu() -> bool:
 
     Two processes on one GPU take each other's memory, so where one is, everything with weights goes to its queue.
     """
-    told = Run.objects.filter(environment__queue="gpu", environment__has_key="gpus").order_by("-pk").first()
+    told = Run.objects.exclude(environment__queue="default").filter(environment__has_key="gpus").order_by("-pk").first()
     return told is None or bool(told.environment["gpus"])
 
 

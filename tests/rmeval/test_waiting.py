@@ -23,11 +23,9 @@ Sent = list[tuple[str, str]]
 
 @pytest.fixture
 def trained(project: Project) -> Checkpoint:
-    """A checkpoint with small weights, made by a run on a machine without a GPU."""
+    """A checkpoint with small weights, made by a run on a machine without a GPU before queues were kept with runs."""
     model = RewardModel.objects.create(project=project, name="rm", family="scalar_head", config={})
-    run = Run.objects.create(
-        project=project, kind="train_rm", spec={}, state="done", environment={"queue": "gpu", "gpus": []}
-    )
+    run = Run.objects.create(project=project, kind="train_rm", spec={}, state="done", environment={"gpus": []})
     Artifact.objects.create(
         run=run, kind="checkpoint", name="final", path="checkpoints/x", sha256="0" * 64, n_bytes=90_000_000
     )
@@ -64,7 +62,7 @@ def test_what_keeps_scoring_on_the_gpu_queue(
     if change == "gpu":
         Run.objects.update(environment={"queue": "gpu", "gpus": ["A100"]})
     elif change == "unknown":
-        Run.objects.update(environment={})
+        Run.objects.update(environment={"queue": "default", "gpus": []})  # another machine's word
     elif change == "many":
         monkeypatch.setattr(placement, "SMALL_RESPONSES", 3)
     elif change == "heavy":

@@ -133,6 +133,7 @@ def make_queue(dataset, overlap: int):
         now=timezone.now(),
         rng=random.Random(1),
         overlap=overlap,
+        order_policy="breadth",
     )
     queue_build(queue=queue)
     seconds = time.perf_counter() - began

@@ -92,7 +92,11 @@ class ProjectQueues(APIView):
         )
         overlap = serializers.IntegerField(default=1)
         guidelines = serializers.CharField(default="", allow_blank=True, trim_whitespace=False, help_text="Markdown.")
-        order_policy = serializers.ChoiceField(choices=Queue.OrderPolicy.choices, default=Queue.OrderPolicy.BREADTH)
+        order_policy = serializers.ChoiceField(
+            choices=Queue.OrderPolicy.choices,
+            required=False,
+            help_text="By default depth where overlap is 2 or more, so that agreement shows early; else breadth.",
+        )
         pair_policy = serializers.ChoiceField(
             choices=[c for c in Queue.PairPolicy.choices if c[0] != Queue.PairPolicy.LISTED],
             default=Queue.PairPolicy.ALL,

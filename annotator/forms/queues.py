@@ -54,13 +54,16 @@ class QueueForm(QuestionForm):
     """A new queue."""
 
     name = forms.CharField(max_length=200)
-    dataset = forms.ModelChoiceField(queryset=Dataset.objects.none(), to_field_name="uid")
+    dataset = forms.ModelChoiceField(
+        queryset=Dataset.objects.none(), to_field_name="uid", empty_label="Choose a dataset"
+    )
     overlap = forms.IntegerField(
         min_value=1,
         max_value=MAX_OVERLAP,
         initial=1,
         label="Raters an item",
-        help_text="2 or more let agreement be measured; with 3 or more a majority can decide.",
+        help_text="2 or more let agreement be measured; with 3 or more a majority can decide. "
+        "With 2 or more, started items are finished first, so that agreement shows early; “Order” below changes that.",
     )
     pair_policy = forms.ChoiceField(
         choices=[choice for choice in Queue.PairPolicy.choices if choice[0] != Queue.PairPolicy.LISTED],
@@ -69,7 +72,15 @@ class QueueForm(QuestionForm):
     max_pairs = forms.IntegerField(
         min_value=1, max_value=1000, initial=10, label="At most so many pairs of one example"
     )
-    order_policy = forms.ChoiceField(choices=Queue.OrderPolicy.choices, label="Order")
+    order_policy = forms.ChoiceField(
+        required=False,
+        choices=[
+            ("", "as the number of raters has it"),
+            *Queue.OrderPolicy.choices,
+        ],
+        label="Order",
+        help_text="By itself: with 2 or more raters started items are finished first, with 1 every item comes once.",
+    )
     lease_minutes = forms.IntegerField(
         min_value=1,
         max_value=1440,
@@ -86,6 +97,7 @@ class QueueForm(QuestionForm):
         super().__init__(*args, **kwargs)
         ready = Dataset.objects.filter(project=project, state=Dataset.State.READY, deleted_at=None)
         self.fields["dataset"].queryset = ready.order_by("-pk")  # type: ignore[attr-defined]
+        self.has_datasets = ready.exists()
 
     def settings(self) -> dict[str, Any]:
         """Arguments of queue_create that this form decides."""

@@ -38,7 +38,7 @@ def queue_create(
     overlap: int = 1,
     guidelines: str = "",
     lease: timedelta = timedelta(minutes=10),
-    order_policy: str = Queue.OrderPolicy.BREADTH,
+    order_policy: str = "",
     pair_policy: str = Queue.PairPolicy.ALL,
     max_pairs: int = 10,
     pairs: Sequence[tuple[int, int]] | None = None,
@@ -48,9 +48,11 @@ def queue_create(
 
     Small queues come back open; a large one comes back BUILDING and whoever called asks a worker to run
     `queue_build` (see `queue_needs_worker`). `pairs` names (response_a id, response_b id) instead of a policy.
+    Without an `order_policy` the overlap decides: see `order_by_overlap`.
     """
     questions = form_check(form)
     settings_check(name=name, overlap=overlap, lease=lease, max_pairs=max_pairs, guidelines=guidelines)
+    order_policy = order_policy or order_by_overlap(overlap)
     choices_check(order_policy=order_policy, pair_policy=pair_policy)
     dataset_check(project, dataset)
     queue = Queue.objects.create(
@@ -183,6 +185,11 @@ def settings_check(*, name: str, overlap: int, lease: timedelta, max_pairs: int,
         raise invalid("/lease_s", "out_of_range", "A lease lasts from 10 seconds to 7 days.")
     if not 1 <= max_pairs <= 1000:
         raise invalid("/max_pairs", "out_of_range", "From 1 to 1000 pairs of one example.")
+
+
+def order_by_overlap(overlap: int) -> str:
+    """With several raters an item, finish what is started: agreement can be computed from the first items on."""
+    return Queue.OrderPolicy.DEPTH if overlap > 1 else Queue.OrderPolicy.BREADTH
 
 
 def choices_check(*, order_policy: str, pair_policy: str) -> None:

@@ -28,6 +28,7 @@ from annotator.services.queues import (
     queue_overlap_set,
     queue_state_set,
 )
+from annotator.shortcuts import shortcuts_of
 from annotator.tasks import queue_enqueue_build
 from annotator.validation import invalid
 
@@ -67,6 +68,8 @@ def queue_new(request: HttpRequest, uid: UUID) -> HttpResponse:
     if request.GET.get("preview"):
         return render(request, "annotator/queue_form.html#preview", preview_context(QueueForm(project, request.GET)))
     form = QueueForm(project, request.POST or None, initial={"dataset": request.GET.get("dataset")})
+    if not form.has_datasets:
+        return render(request, "annotator/queue_form.html", {"project": project, "needs_dataset": True})
     if request.method == "POST" and form.is_valid():
         try:
             queue = queue_create(
@@ -93,7 +96,8 @@ def preview_context(form: QueueForm | None) -> dict[str, Any]:
         )[0]
     except InvalidInput as error:
         return {"preview_problem": error.detail}
-    return {"question": question, "scale": question_scale(question)}
+    keys = {row["action"]: row["key"] for row in shortcuts_of({})}
+    return {"question": question, "scale": question_scale(question), "keys": keys}
 
 
 @login_required

@@ -56,6 +56,7 @@ def queue_of(n_examples: int = 5, *, dataset: Dataset | None = None, n_responses
         "now": NOW,
         "rng": random.Random(1),
         "lease": timedelta(minutes=10),
+        "order_policy": "breadth",
     }
     return queue_create(dataset=data, **{"project": data.project, **settings, **values})
 

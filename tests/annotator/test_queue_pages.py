@@ -1,17 +1,19 @@
 """Pages of queues: what they show, what they change, what they refuse, and that their queries do not grow."""
 
 import json
+import re
 from typing import Any
 
 import pytest
 from django.test import Client
+from django.urls import reverse
 from django.utils import timezone
 
 from annotator.models import Flag, Judgement, Queue, Role
 from annotator.services.assignments import assignment_flag, assignment_skip
 from annotator.services.queues import queue_state_set
 from tests.annotator.queue_helpers import answer, dataset_with, held, queue_of, raters, submit
-from tests.factories import member
+from tests.factories import ProjectFactory, member
 
 pytestmark = pytest.mark.django_db
 
@@ -63,9 +65,50 @@ def test_new_queue_by_form() -> None:
     refused = lead.post(address, {**NEW, "dataset": str(dataset.uid), "reasons": "Clear\nClear"})
     assert refused.status_code == 422
     assert "two reasons are the same" in refused.content.decode()
-    preview = lead.get(address, {**NEW, "preview": "1", "points": "3"}).content.decode()
-    assert "Equally good" in preview
-    assert "much better" not in preview
+
+
+def test_a_new_queue_with_overlap_finishes_what_is_started() -> None:
+    dataset = dataset_with(3)
+    lead = signed_in(queue_of(dataset=dataset), Role.LEAD)
+    address = f"/projects/{dataset.project.uid}/queues/new/"
+    assert "started items are finished first" in lead.get(address).content.decode()
+    for name, overlap, chosen, order in (
+        ("one", "1", "", "breadth"), ("two", "2", "", "depth"), ("three", "3", "breadth", "breadth"),
+    ):  # fmt: skip
+        given = {**NEW, "name": name, "dataset": str(dataset.uid), "overlap": overlap, "order_policy": chosen}
+        assert lead.post(address, given).status_code == 302
+        assert Queue.objects.get(name=name).order_policy == order
+
+
+def test_a_project_without_a_dataset_leads_to_the_import() -> None:
+    project = ProjectFactory()
+    lead = Client()
+    lead.force_login(member(project))
+    page = lead.get(f"/projects/{project.uid}/queues/new/").content.decode()
+    assert "First import a dataset" in page
+    assert reverse("annotator:dataset-import", args=[project.uid]) in page
+    assert "Choose a dataset" not in page
+    queue = queue_of(1)
+    lead = signed_in(queue, Role.LEAD)
+    assert "Choose a dataset" in lead.get(f"/projects/{queue.project.uid}/queues/new/").content.decode()
+
+
+WORD = re.compile(r'<span class="word">([^<]+)</span>')
+
+
+@pytest.mark.parametrize("points", ["2", "3", "7"])
+def test_the_preview_has_the_words_that_raters_see(points: str) -> None:
+    dataset = dataset_with(3)
+    lead = signed_in(queue_of(dataset=dataset), Role.LEAD)
+    address = f"/projects/{dataset.project.uid}/queues/new/"
+    given = {**NEW, "dataset": str(dataset.uid), "name": "seen", "points": points, "allow_cannot_judge": "on"}
+    preview = lead.get(address, {**given, "preview": "1"}).content.decode()
+    lead.post(address, given)
+    seen = lead.get(f"/queues/{Queue.objects.get(name='seen').uid}/annotate/").content.decode()
+    assert WORD.findall(preview) == WORD.findall(seen)
+    for text in ("Clear", "Left is better", "In a sentence or two"):
+        assert text in preview
+        assert text in seen
 
 
 def test_progress_page_and_its_live_part(lead: Client, queue: Queue) -> None:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, OpenerDirector, Request, build_opener
 
 from annotator.errors import DomainError
-from workers.data.rows import MIB
+from workers.data.rows import MIB, size_words
 
 HUB = "https://huggingface.co/datasets"
 #: Where the hub keeps its files and may redirect to.
@@ -116,7 +116,10 @@ def copy_bounded(source: Any, out: IO[bytes], max_bytes: int, on_bytes: Callable
     while part := source.read(MIB):
         n_bytes += len(part)
         if n_bytes > max_bytes:
-            raise FetchFailed("The file is larger than this site accepts (STEELYARD_IMPORT_MAX_BYTES).")
+            raise FetchFailed(
+                f"The file is larger than this site accepts, which is {size_words(max_bytes)} "
+                "(STEELYARD_IMPORT_MAX_BYTES)."
+            )
         out.write(part)
         if on_bytes:
             on_bytes(n_bytes)

@@ -37,6 +37,7 @@ from annotator.selectors.datasets import (
     examples_page,
 )
 from annotator.services.datasets import DuplicateUpload, ImportRequest, dataset_delete
+from annotator.services.import_copy import MAX_PROBLEMS_KEPT
 from annotator.services.uploads import dataset_upload, import_cancel
 from annotator.tasks import enqueue_import, import_limits
 from workers.data.importing import AUTO
@@ -121,6 +122,7 @@ def state_context(request: HttpRequest, dataset: Dataset) -> dict[str, Any]:
         "problems": dataset_problems(dataset=dataset, limit=PROBLEMS_SHOWN) if dataset.n_errors else [],
         "problem_counts": dataset_problem_counts(dataset=dataset) if dataset.n_errors else [],
         "queues": dataset_queues(dataset=dataset),
+        "most_problems": MAX_PROBLEMS_KEPT,
     }
 
 

@@ -13,7 +13,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from annotator.models import Dataset, Example, Role
+from annotator.models import Dataset, Example, ImportProblem, Role
 from annotator.services.datasets import dataset_freeze
 from annotator.tasks import dataset_import_task, sweep_once
 from tests.factories import (
@@ -95,12 +95,44 @@ def test_htmx_uploads_are_redirected_by_the_client(asked: list[str]) -> None:
     assert answer["hx-redirect"].startswith("/datasets/")
 
 
+def test_until_the_first_rows_are_there_the_page_says_how_the_import_stands(asked: list[str]) -> None:
+    site = Site()
+    site.upload(jsonl(PAIR))
+    dataset = Dataset.objects.get()
+
+    def examples() -> str:
+        text: str = site.page("dataset-detail", dataset.uid, headers={"hx-request": "true"}).content.decode()
+        return text
+
+    assert "The import is about to begin" in examples()
+    Dataset.objects.update(n_rows=7000, n_errors=2)
+    assert "The file is being read" in examples()
+    assert "2 of them refused" in examples()
+    Dataset.objects.update(cancel_requested_at=timezone.now())
+    assert "The import is being stopped" in examples()
+    Dataset.objects.update(cancel_requested_at=None, n_rows=0, n_errors=0)
+    dataset_import_task(str(dataset.uid))
+    page = examples()
+    assert "Can ducks fly?" in page
+    assert "The import is" not in page
+
+
+def test_a_list_that_is_cut_names_its_limit() -> None:
+    site = Site()
+    dataset = DatasetFactory(project=site.project, n_errors=20_000)
+    dataset.problems.bulk_create(ImportProblem(dataset=dataset, line=n, code="bad", detail="bad") for n in range(60))
+    page = site.page("dataset-detail", dataset.uid).content.decode()
+    assert "The first 50 are listed here." in page
+    assert "Download the first 10\u202f000 as JSON Lines" in page
+
+
 @pytest.mark.parametrize("headers", [{}, {"hx-request": "true"}])
 def test_a_file_that_cannot_be_read_is_refused_in_the_form(headers: dict[str, str], uploads: Path) -> None:
     answer = Site().upload(jsonl({"colour": "red"}), headers=headers)
     assert answer.status_code == 422
     text = answer.content.decode()
-    assert "fit no known format" in text
+    assert "The file was read as JSON Lines. Its columns colour fit no known format." in text
+    assert "pairs: prompt, chosen and rejected" in text
     assert ("<html" in text) == (not headers)
     assert not Dataset.objects.exists()
     assert list(uploads.iterdir()) == []
@@ -309,7 +341,7 @@ def test_live_fragments_are_fragments() -> None:
     state = site.page("dataset-detail", dataset.uid, headers={"hx-request": "true", "hx-target": "dataset-state"})
     examples = site.page("dataset-detail", dataset.uid, headers={"hx-request": "true", "hx-target": "dataset-examples"})
     assert "Rows read" in state.content.decode()
-    assert "They appear here" in examples.content.decode()
+    assert "examples appear here" in examples.content.decode()
     for answer in (state, examples):
         assert "<html" not in answer.content.decode()
     assert "<html" not in site.page("dataset-list", site.project.uid, **HTMX).content.decode()

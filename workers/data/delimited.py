@@ -15,18 +15,24 @@ from workers.data.values import NOT_UTF8, NUL
 Line = tuple[int, bytes]
 
 
-def delimited_rows(reader: io.BufferedReader, limits: Limits) -> Iterator[Row | RowError]:
+READ_AS = {"\t": "TSV (columns parted by tabs)", ",": "CSV with commas", ";": "CSV with semicolons"}
+
+
+class DelimitedRows:
     """Rows of a delimited file. The delimiter is read off the header line: tab, comma or semicolon."""
-    return iter(_Delimited(reader, limits))
 
+    delimiter = ","
 
-class _Delimited:
     def __init__(self, reader: io.BufferedReader, limits: Limits) -> None:
         self.limits = limits
         self.source = bounded_lines(reader, limits)
         self.queue: deque[Line] = deque()  # lines handed back after a record that could not be read
         # The csv module has one limit for the whole process, 128 KiB at first; ours is checked per record below.
         csv.field_size_limit(max(csv.field_size_limit(), limits.max_row_bytes))
+
+    def read_as(self) -> str:
+        """What the file was taken for; known once the first row has been asked for."""
+        return READ_AS[self.delimiter]
 
     def __iter__(self) -> Iterator[Row | RowError]:
         header = self._header()

@@ -22,18 +22,26 @@ class Detection:
     reason: str
 
 
-def detect(rows: Sequence[Mapping[str, Any]]) -> Detection:
-    """The format that most of the first rows fit. Raises FileError, naming columns and formats, when none does."""
+def detect(rows: Sequence[Mapping[str, Any]], *, read_as: str = "rows") -> Detection:
+    """The format that most of the first rows fit, of a file that was `read_as` CSV, JSON Lines or the like.
+
+    Raises FileError when none does: with how the file was read, its columns, and what the known formats need.
+    """
     if not rows:
         raise FileError(
-            "no_rows", "None of the first rows could be read, so the format cannot be told. " + known_formats()
+            "no_rows",
+            f"The file was read as {read_as}. None of the first rows could be read, so the format cannot be told.\n"
+            + known_formats(),
         )
     scores = {name: format_class().matches(rows) for name, format_class in FORMATS.items()}
     name = max(scores, key=lambda key: scores[key])
     columns = ", ".join(columns_seen(rows))
     if scores[name] < LEAST_CONFIDENCE:
-        raise FileError("format_unknown", f"The columns {columns} fit no known format. {known_formats()}")
-    reason = f"{FORMATS.get(name).title}: the columns {columns} fit ({len(rows)} rows looked at)"
+        raise FileError(
+            "format_unknown",
+            f"The file was read as {read_as}. Its columns {columns} fit no known format.\n{known_formats()}",
+        )
+    reason = f"{FORMATS.get(name).title}: the columns {columns} fit ({len(rows)} rows looked at, read as {read_as})"
     return Detection(name, round(scores[name], 3), reason)
 
 
@@ -44,5 +52,6 @@ def columns_seen(rows: Sequence[Mapping[str, Any]], most: int = 20) -> list[str]
 
 
 def known_formats() -> str:
-    """One sentence that lists the formats with the columns each needs."""
-    return "Known formats: " + "; ".join(f"{name} ({cls.columns})" for name, cls in FORMATS.items()) + "."
+    """The formats with the columns each needs, one a line."""
+    lines = [f"- {name}: {cls.columns}" for name, cls in FORMATS.items()]
+    return "\n".join(["The columns must be those of one of these formats:", *lines])

@@ -45,7 +45,7 @@ def open_examples(
         detection = Detection(format_name, 1.0, f"{FORMATS.get(format_name).title}: chosen by hand")
         return ExampleStream(detection, parse_rows(rows, format_name))
     first = list(islice(rows, N_LOOKED_AT))
-    detection = detect([row.data for row in first if isinstance(row, Row)])
+    detection = detect([row.data for row in first if isinstance(row, Row)], read_as=rows.read_as)
     return ExampleStream(detection, parse_rows(chain(first, rows), detection.format))
 
 

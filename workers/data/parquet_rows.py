@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from workers.data.rows import FileError, Limits, Row, RowError
+from workers.data.rows import FileError, Limits, Row, RowError, size_words
 from workers.data.values import json_ready, text_problem, value_problem
 
 BATCH_ROWS = 256
@@ -33,7 +33,11 @@ def _rows(file: Any, limits: Limits) -> Iterator[Row | RowError]:
         for batch in file.iter_batches(batch_size=BATCH_ROWS):
             n_bytes += batch.nbytes
             if n_bytes > limits.max_bytes:
-                raise FileError("file_too_large", "The decompressed file is larger than this site accepts. Split it.")
+                raise FileError(
+                    "file_too_large",
+                    "The decompressed file is larger than this site accepts, "
+                    f"which is {size_words(limits.max_bytes)}. Split it and import the parts.",
+                )
             size = batch.nbytes // max(1, batch.num_rows)
             for data in batch.to_pylist():
                 number += 1

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import codecs
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
-from workers.data.delimited import delimited_rows
+from workers.data.delimited import DelimitedRows
 from workers.data.json_rows import array_rows, jsonl_rows
 from workers.data.parquet_rows import parquet_rows
 from workers.data.rows import FileError, Limits, Row, RowError, StreamBroken
@@ -37,7 +37,23 @@ FOREIGN = (
 )
 
 
-def open_rows(stream: BinaryIO, *, name: str, limits: Limits = Limits()) -> Iterator[Row | RowError]:  # noqa: B008
+class RowStream(Iterator[Row | RowError]):
+    """Rows one by one, and in words what the file was taken for: "gzipped CSV with commas"."""
+
+    def __init__(self, rows: Iterator[Row | RowError], read_as: str | Callable[[], str], *, is_gzipped: bool) -> None:
+        self._rows, self._read_as, self._is_gzipped = rows, read_as, is_gzipped
+
+    def __next__(self) -> Row | RowError:
+        return next(self._rows)
+
+    @property
+    def read_as(self) -> str:
+        """Ask after the first row: only then is the delimiter of a table known."""
+        words = self._read_as if isinstance(self._read_as, str) else self._read_as()
+        return f"gzipped {words}" if self._is_gzipped else words
+
+
+def open_rows(stream: BinaryIO, *, name: str, limits: Limits = Limits()) -> RowStream:  # noqa: B008
     """Rows of an uploaded file.
 
     Parameters
@@ -62,7 +78,8 @@ def open_rows(stream: BinaryIO, *, name: str, limits: Limits = Limits()) -> Iter
         head = read_head(unzipped)
         source = Pushback(head, unzipped, limits)
     if head.startswith(PARQUET_MAGIC):
-        return parquet_rows(_seekable(stream, source, gzipped=gzipped), limits)
+        table = parquet_rows(_seekable(stream, source, gzipped=gzipped), limits)
+        return RowStream(table, "Parquet", is_gzipped=gzipped)
     _refuse_foreign(head, name)
     reader = buffered(source)
     if head.startswith(codecs.BOM_UTF8):
@@ -72,10 +89,11 @@ def open_rows(stream: BinaryIO, *, name: str, limits: Limits = Limits()) -> Iter
     if not start and len(head) < HEAD_BYTES - len(codecs.BOM_UTF8):
         raise _nothing_in(reader, name)
     if not start or start.startswith(b"{"):
-        return _until_broken(jsonl_rows(reader, limits))
+        return RowStream(_until_broken(jsonl_rows(reader, limits)), "JSON Lines", is_gzipped=gzipped)
     if start.startswith(b"["):
-        return _until_broken(array_rows(reader, limits))
-    return _until_broken(delimited_rows(reader, limits))
+        return RowStream(_until_broken(array_rows(reader, limits)), "a JSON array", is_gzipped=gzipped)
+    delimited = DelimitedRows(reader, limits)
+    return RowStream(_until_broken(iter(delimited)), delimited.read_as, is_gzipped=gzipped)
 
 
 def _nothing_in(reader: io.BufferedReader, name: str) -> FileError:

@@ -8,6 +8,14 @@ from typing import Any
 MIB = 1024 * 1024
 
 
+def size_words(n_bytes: int) -> str:
+    """A size as people say it: 20 GiB, 1.5 MiB, 300 bytes."""
+    for unit, size in (("GiB", 1024 * MIB), ("MiB", MIB), ("KiB", 1024)):
+        if n_bytes >= size:
+            return f"{n_bytes / size:.4g} {unit}"
+    return f"{n_bytes} bytes"
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """How much of a file a reader may hold or produce.

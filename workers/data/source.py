@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
-from workers.data.rows import MIB, FileError, Limits, StreamBroken
+from workers.data.rows import MIB, FileError, Limits, StreamBroken, size_words
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -28,6 +28,7 @@ class Pushback(io.RawIOBase):
         self._head = head
         self._stream = stream
         self._left = limits.max_bytes
+        self._accepted = size_words(limits.max_bytes)
 
     def readable(self) -> bool:
         return True
@@ -41,7 +42,8 @@ class Pushback(io.RawIOBase):
         self._left -= len(data)
         if self._left < 0:
             raise FileError(
-                "file_too_large", "The file is larger than this site accepts. Split it and import the parts."
+                "file_too_large",
+                f"The file is larger than this site accepts, which is {self._accepted}. Split it and import the parts.",
             )
         view[: len(data)] = data
         return len(data)
@@ -103,7 +105,11 @@ class GunzipSource(io.RawIOBase):
     def _check_growth(self) -> None:
         limits = self._limits
         if self._n_out > limits.max_bytes:
-            raise FileError("file_too_large", "The decompressed file is larger than this site accepts. Split it.")
+            raise FileError(
+                "file_too_large",
+                f"The decompressed file is larger than this site accepts, which is {size_words(limits.max_bytes)}. "
+                "Split it and import the parts.",
+            )
         if self._n_out > limits.ratio_floor_bytes and self._n_out > limits.max_ratio * self._n_in:
             raise FileError(
                 "gzip_bomb",

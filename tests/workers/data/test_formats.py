@@ -323,6 +323,8 @@ def test_detection_says_what_it_saw() -> None:
     assert all(name in raised.value.detail for name in FORMATS.names())
     with pytest.raises(FileError, match="None of the first rows could be read"):
         list(open_examples(io.BytesIO(b"{bad\n{worse\n"), name="x").examples)
+    with pytest.raises(FileError, match=r"read as CSV with semicolons\. Its columns foo, bar, baz fit no known format"):
+        open_examples(io.BytesIO(b"foo;bar;baz\n1;2;3\n"), name="x.csv")
     named = open_examples(io.BytesIO(b'{"a": 1}'), name="x", format_name="pairs")
     assert [item.code for item in named.examples if isinstance(item, RowError)] == ["missing_response"]
 

@@ -281,10 +281,28 @@ def test_a_gzip_bomb_is_stopped() -> None:
             for _ in open_rows(io.BytesIO(gzip.compress(filling)), name="bomb.gz", limits=limits):
                 pass
         assert raised.value.code == "gzip_bomb"
-    with pytest.raises(FileError, match="larger than this site accepts"):
+    with pytest.raises(FileError, match="larger than this site accepts, which is 1000 bytes"):
         read(gzip.compress(JSONL * 50), Limits(max_bytes=1000))
-    with pytest.raises(FileError, match="larger than this site accepts"):
-        read(JSONL * 50, Limits(max_bytes=1000))
+    with pytest.raises(FileError, match=r"larger than this site accepts, which is 1\.5 KiB"):
+        read(JSONL * 50, Limits(max_bytes=1536))
+
+
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        (b"a,b\n1,2\n", "CSV with commas"),
+        (b"a;b\n1;2\n", "CSV with semicolons"),
+        (b"a\tb\n1\t2\n", "TSV (columns parted by tabs)"),
+        (b'{"a": 1}\n', "JSON Lines"),
+        (b'[{"a": 1}]', "a JSON array"),
+        (gzip.compress(b"a,b\n1,2\n"), "gzipped CSV with commas"),
+        (parquet({"a": ["x"]}), "Parquet"),
+    ],
+)
+def test_a_reader_says_what_it_took_the_file_for(raw: bytes, words: str) -> None:
+    rows = open_rows(io.BytesIO(raw), name="upload")
+    assert isinstance(next(rows), Row)
+    assert rows.read_as == words
 
 
 @settings(max_examples=200, deadline=None)

@@ -113,13 +113,18 @@ class NetFamily:
     """Base of families made of a backbone and a head: a subclass says which head.
 
     default_objective: what train_rm takes for the objective "auto"; frozen: whether the backbone is left as it is
-    unless a run says otherwise; causal_only: needs a causal language model.
+    unless a run says otherwise; always_frozen: a run may not say otherwise; causal_only: needs a causal language model.
+
+    Two more methods are called where a family has them: fit_head(ctx, config, objective, *, net, data, rows, spec)
+    solves for the head on frozen features instead of training it, and prepare_head(ctx, config, *, net, data, rows)
+    makes it ready for training, the same at every attempt.
     """
 
     name: ClassVar[str]
     trainable: ClassVar[bool] = True
     default_objective: ClassVar[str] = "bradley_terry"
     frozen: ClassVar[bool] = False
+    always_frozen: ClassVar[bool] = False
     causal_only: ClassVar[bool] = False
 
     @classmethod

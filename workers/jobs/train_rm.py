@@ -166,6 +166,9 @@ def check_training(spec: Any, family_name: str) -> tuple[Any, Any]:
     if spec.freeze_backbone and "features" not in family.capabilities:
         detail = f"The family {family_name} has no head that can be trained on its own. Leave this at no."
         raise SpecError([FieldProblem(pointer="/freeze_backbone", code="does_not_fit", detail=detail)])
+    if spec.freeze_backbone is False and getattr(family, "always_frozen", False):
+        detail = f"The family {family_name} leaves its backbone as it is. Leave this empty."
+        raise SpecError([FieldProblem(pointer="/freeze_backbone", code="does_not_fit", detail=detail)])
     if spec.lora_rank and (spec.freeze_backbone or (spec.freeze_backbone is None and family.frozen)):
         detail = "Adapters train the backbone, which this run leaves frozen. Set freeze_backbone to no, or no rank."
         raise SpecError([FieldProblem(pointer="/lora_rank", code="does_not_fit", detail=detail)])

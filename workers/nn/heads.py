@@ -1,5 +1,6 @@
 """Reward heads: from a pooled vector of the backbone to outputs, and from outputs to the one reward that is stored."""
 
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -18,6 +19,8 @@ class Head(nn.Module):
     """
 
     needs_prompt = False
+    report: Mapping[str, Any] = {}
+    """What fitting or preparing the head has to tell, as JSON; it goes into the result of the run."""
 
     def forward(self, x: Tensor, prompt: Tensor | None = None) -> Tensor:
         raise NotImplementedError

@@ -54,15 +54,16 @@ class RewardNet(Net):
         """Pooled vectors (n, width), and those of the prompts alone where the head asks for them.
 
         A causal model's prompt vector is the state just before the response, which cannot have seen it; an encoder
-        reads the prompt once more by itself.
+        reads the prompt once more by itself. Zeros where the response left no room for a token of the prompt.
         """
         if not self.head.needs_prompt:
             return self._pooled(batch), None
+        has_prompt = torch.tensor([[len(item) > item.n_response] for item in batch], device=self.device)
         if not self.is_causal:
-            return self._pooled(batch), self._pooled([prompt_of(item) for item in batch])
+            return self._pooled(batch), self._pooled([prompt_of(item) for item in batch]) * has_prompt
         states = self.states(batch)
         ends = torch.stack([s[len(item) - item.n_response - 1] for s, item in zip(states, batch, strict=True)])
-        return torch.stack([self.pool_one(s, item) for s, item in zip(states, batch, strict=True)]), ends
+        return torch.stack([self.pool_one(s, item) for s, item in zip(states, batch, strict=True)]), ends * has_prompt
 
     def states(self, batch: Sequence[Encoded]) -> list[Tensor]:
         """Last hidden states of every token: one tensor (tokens, width) a sequence, padding left out."""

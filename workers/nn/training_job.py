@@ -48,6 +48,7 @@ def train(ctx: JobContext, spec: Any, family: Any, config: Any, objective: Objec
     """Train to the end or from where an earlier attempt was killed; the result as JSON."""
     keep_freed_memory()
     started = time.monotonic()
+    objective.meet(config)
     begin = _start(ctx, spec, family, config)
     ctx.checkpoint()
     data = _read(ctx, spec, family, config, family.renderer(config, begin.backbone), objective)
@@ -62,6 +63,8 @@ def train(ctx: JobContext, spec: Any, family: Any, config: Any, objective: Objec
         net.cuda()
     apply_economies(ctx, net, spec)
     is_frozen = _freeze(ctx, spec, family, net, data)
+    if hasattr(family, "prepare_head"):
+        family.prepare_head(ctx, config, net=net, data=data, rows=rows[0])
     _announce(ctx, data, rows, progress, objective)
     if is_frozen and hasattr(family, "fit_head"):
         ended = _fit(ctx, spec, family, config, objective, net=net, data=data, rows=rows, progress=progress)
@@ -102,6 +105,7 @@ def train(ctx: JobContext, spec: Any, family: Any, config: Any, objective: Objec
         "validation_final": progress.last,
         "validation_best": progress.best,
         **({"finished": finished} if finished else {}),
+        **({"head": report} if (report := getattr(getattr(net, "head", None), "report", None)) else {}),
         "seconds": round(time.monotonic() - started, 3),
         "training_s": round(progress.elapsed_s, 3),
         "pairs_per_s": round(progress.n_pairs_seen / progress.elapsed_s, 3) if progress.elapsed_s else None,

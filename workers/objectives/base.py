@@ -89,6 +89,9 @@ class Objective(Protocol):
 
     def __init__(self, config: Any) -> None: ...
 
+    def meet(self, config: Any) -> None:
+        """Called first of all, with the configuration of the family that is trained."""
+
     def targets(self, rows: Sequence[Any]) -> Targets:
         """What to aim at, from the labels."""
 
@@ -136,6 +139,8 @@ class BaseObjective:
     is_batch_coupled: ClassVar[bool] = False
     split_by: ClassVar[str] = "prompt"
     """What split_keys names, in a word."""
+
+    def meet(self, config: Any) -> None: ...
 
     def choose(self, data: "UnitData") -> "UnitData":
         return data

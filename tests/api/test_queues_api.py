@@ -9,6 +9,7 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
+from annotator.api.assignments import Submit, is_well_formed
 from annotator.models import Assignment, Judgement, Queue, Role, User
 from annotator.services.queues import queue_form_edit, queue_state_set
 from annotator.services.sweep import leases_expire
@@ -226,9 +227,39 @@ def test_the_hot_requests_stay_at_few_queries(
     annotator("POST", f"queues/{queue.uid}/claim/")
     task = claim(annotator, queue)
     if action == "submit":
-        with django_assert_max_num_queries(12):
+        with django_assert_max_num_queries(5):  # session, user, access, lock, submit
             assert annotator("POST", f"assignments/{task['assignment']['uid']}/submit/", submission())[0] == 201
     else:
         annotator("POST", f"assignments/{task['assignment']['uid']}/submit/", submission())
-        with django_assert_max_num_queries(11):
+        with django_assert_max_num_queries(6):  # session, user, access, lock, claim, task
             claim(annotator, queue)
+
+
+@pytest.mark.parametrize(
+    ("change", "is_short"),
+    [
+        ({}, True),
+        ({"active_seconds": 3}, True),
+        ({"form_version": 1, "shown": {"layout": "side"}}, True),
+        ({"form_version": None, "shown": None}, True),
+        ({"active_seconds": "3"}, False),
+        ({"active_seconds": True}, False),
+        ({"active_seconds": None}, False),
+        ({"form_version": "1"}, False),
+        ({"form_version": 1.5}, False),
+        ({"idempotency_key": " k "}, False),
+        ({"idempotency_key": "clé"}, False),
+        ({"idempotency_key": "a\0"}, False),
+        ({"idempotency_key": 7}, False),
+        ({"idempotency_key": "x" * 65}, False),
+        ({"answers": []}, False),
+        ({"shown": []}, False),
+    ],
+)
+def test_what_skips_the_serializer_is_what_it_would_leave_alone(change: dict[str, Any], is_short: bool) -> None:
+    body = submission(**change)
+    assert is_well_formed(body) is is_short
+    if is_short:
+        given = Submit.Input(data=body)
+        assert given.is_valid(), given.errors
+        assert {name: given.validated_data.get(name) for name in body} == body

@@ -32,6 +32,12 @@ document.addEventListener("htmx:sendError", () => {
   if (messages) messages.textContent = "The server cannot be reached. Nothing was changed; try again in a moment.";
 });
 
+// On a narrow screen a row of tabs scrolls sideways: the tab one is at comes into sight.
+document.querySelectorAll(".tabs [aria-current], .project-tabs [aria-current]").forEach((tab) => {
+  const row = tab.closest(".tabs, .project-nav");
+  row.scrollLeft += tab.getBoundingClientRect().left - row.getBoundingClientRect().left - (row.clientWidth - tab.offsetWidth) / 2;
+});
+
 window.addEventListener("pageshow", (event) => {
   if (event.persisted) document.querySelectorAll("button:disabled").forEach((button) => { button.disabled = false; });
 });

@@ -9,6 +9,7 @@ meet). Ends with the number of items that got more judgements than planned, or t
 import argparse
 import asyncio
 import json
+import os
 import time
 import uuid
 from dataclasses import dataclass, field
@@ -151,6 +152,10 @@ def main() -> None:
             paced = min(
                 (asyncio.run(run_load(here, tokens, uid, options.seconds, PACED_PAIRS_PER_S)) for _ in range(2)),
                 key=lambda load: load.p(0.95),
+            )
+            print(
+                f"  load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores, this benchmark included",
+                flush=True,
             )
             for name, load in (("saturated", full), (f"paced at {PACED_PAIRS_PER_S}/s", paced)):
                 print(f"  {name:16} {describe(load)}", flush=True)

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from django.db.models import Q
+
 from rmeval.models import Artifact, Checkpoint, Run
 from rmeval.services.runs import run_environment
 from rmeval.sources import source_of
@@ -53,7 +55,8 @@ def has_gpu() -> bool:
 
     Two processes on one GPU take each other's memory, so where one is, everything with weights goes to its queue.
     """
-    told = Run.objects.exclude(environment__queue="default").filter(environment__has_key="gpus").order_by("-pk").first()
+    by_gpu_worker = Q(environment__queue="gpu") | ~Q(environment__has_key="queue")  # kept with runs since decision 064
+    told = Run.objects.filter(by_gpu_worker, environment__has_key="gpus").order_by("-pk").first()
     return told is None or bool(told.environment["gpus"])
 
 

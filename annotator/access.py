@@ -1,5 +1,9 @@
 """Who sees what. Every object is fetched here: found and allowed, or 404 (not a member) or 403 (role too low)."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -8,7 +12,7 @@ from django.contrib.auth.models import AnonymousUser
 from django.db import models
 from django.db.models import DEFERRED
 
-from annotator.errors import NotAllowed, NotFound
+from annotator.errors import NotAllowed, NotFound, ProjectArchived
 from annotator.models import (
     ApiToken,
     Assignment,
@@ -46,18 +50,49 @@ def role_in(user: AnyUser, project: Project) -> Role | None:
     return Role(membership.role) if membership else None
 
 
+#: Whether the request at hand changes something. Said once for every view, so that none can forget to ask.
+_is_writing: ContextVar[bool] = ContextVar("is_writing", default=False)
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """Around a request, which counts as reading until `writing` says otherwise."""
+    token = _is_writing.set(False)
+    try:
+        yield
+    finally:
+        _is_writing.reset(token)
+
+
+def writing() -> None:
+    """From here on whatever is accessed is meant to be changed: objects of archived projects are refused."""
+    _is_writing.set(True)
+
+
+def refuse_archived(archived_at: datetime | None) -> None:
+    if archived_at is not None:
+        raise ProjectArchived(
+            "This project is archived, so nothing in it can be changed. Its lead can take it back out on its page."
+        )
+
+
 def require_role(user: AnyUser, project: Project, roles: frozenset[Role]) -> Role:
-    """The caller's role in the project. A stranger learns nothing (404); a member of another role gets 403."""
-    return check_role(role_in(user, project), roles)
+    """The caller's role in the project. A stranger learns nothing (404); a member of another role gets 403.
+
+    409 where the request would change something and the project is archived.
+    """
+    return check_role(role_in(user, project), roles, project.archived_at)
 
 
-def check_role(held: str | None, roles: frozenset[Role]) -> Role:
+def check_role(held: str | None, roles: frozenset[Role], archived_at: datetime | None) -> Role:
     if held is None:
         raise NotFound("There is no such page, or you are not a member of its project.")
     role = Role(held)
     if role not in roles:
         allowed = ", ".join(sorted(r.label.lower() for r in roles))
         raise NotAllowed(f"You are {role.label.lower()} in this project; this needs: {allowed}. Ask the lead.")
+    if _is_writing.get():
+        refuse_archived(archived_at)
     return role
 
 
@@ -148,11 +183,13 @@ ASSIGNMENT_COLUMNS = (
     "form_version_id", "guidelines_version_id", "ended_at",
 )  # fmt: skip
 ASSIGNMENT = f"""
-SELECT membership.role, queue.uid, queue.state, queue.lease, queue.project_id, form.number, form.questions,
+SELECT membership.role, project.archived_at, queue.uid, queue.state, queue.lease, queue.project_id, form.number,
+       form.questions,
        {", ".join(f"assignment.{name}" for name in ASSIGNMENT_COLUMNS)}
 FROM annotator_assignment AS assignment
 JOIN annotator_rater AS rater ON rater.id = assignment.rater_id AND rater.user_id = %(user)s
 JOIN annotator_queue AS queue ON queue.id = assignment.queue_id AND queue.deleted_at IS NULL
+JOIN annotator_project AS project ON project.id = queue.project_id
 JOIN annotator_formversion AS form ON form.id = assignment.form_version_id
 LEFT JOIN annotator_membership AS membership
   ON membership.project_id = queue.project_id AND membership.user_id = rater.user_id
@@ -168,8 +205,8 @@ def access_assignment(user: AnyUser, uid: UUID) -> Assignment:
     row = row_of(ASSIGNMENT, user=user.pk or 0, uid=uid)
     if row is None:
         raise NotFound("There is no such item of yours. Claim one from its queue.")
-    role, queue_uid, state, lease, project_id, number, questions, *columns = row
-    check_role(role, LABELLERS)
+    role, archived_at, queue_uid, state, lease, project_id, number, questions, *columns = row
+    check_role(role, LABELLERS, archived_at)
     found = partial(Assignment, **dict(zip(ASSIGNMENT_COLUMNS, columns, strict=True)))
     found.queue = partial(Queue, id=found.queue_id, uid=queue_uid, project_id=project_id, state=state, lease=lease)
     found.form_version = partial(
@@ -183,8 +220,10 @@ def access_assignment(user: AnyUser, uid: UUID) -> Assignment:
 
 
 LABELLING = """
-SELECT membership.role, rater.id, queue.id, queue.project_id, queue.state, queue.lease, queue.order_policy
+SELECT membership.role, project.archived_at, rater.id, queue.id, queue.project_id, queue.state, queue.lease,
+       queue.order_policy
 FROM annotator_queue AS queue
+JOIN annotator_project AS project ON project.id = queue.project_id
 LEFT JOIN annotator_membership AS membership
   ON membership.project_id = queue.project_id AND membership.user_id = %(user)s
 LEFT JOIN annotator_rater AS rater ON rater.user_id = %(user)s
@@ -197,8 +236,8 @@ def access_labelling(user: User, uid: UUID) -> tuple[Queue, Rater]:
     row = row_of(LABELLING, user=user.pk, uid=uid)
     if row is None:
         raise NotFound("There is no such page, or you are not a member of its project.")
-    role, rater_id, pk, project_id, state, lease, order = row
-    check_role(role, LABELLERS)
+    role, archived_at, rater_id, pk, project_id, state, lease, order = row
+    check_role(role, LABELLERS, archived_at)
     queue = partial(Queue, id=pk, uid=uid, project_id=project_id, state=state, lease=lease, order_policy=order)
     return queue, rater_of(user) if rater_id is None else partial(Rater, id=rater_id, user_id=user.pk)
 

@@ -42,6 +42,11 @@ class InvalidInput(DomainError):
     title = "Some values are not valid"
 
 
+class ProjectArchived(DomainError):
+    code = "project_archived"
+    title = "This project is archived"
+
+
 class NotAllowed(DomainError):
     status = 403
     code = "forbidden"

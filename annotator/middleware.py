@@ -7,8 +7,13 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.decorators import sync_only_middleware
 
+from annotator.access import reading, writing
 from annotator.errors import DomainError
 from annotator.views.errors import bad_request
+
+READING_METHODS = {"GET", "HEAD", "OPTIONS"}
+#: What an archived project allows: to take it back out, to stop work, to take away rights.
+STILL_POSSIBLE = ("-archive", "-cancel", "-revoke", "-remove")
 
 
 @sync_only_middleware
@@ -19,7 +24,14 @@ class DomainErrorMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         if "%00" in request.META.get("QUERY_STRING", ""):  # PostgreSQL takes no NUL, and no address of ours has one
             return bad_request(request, BadRequest("the address holds a NUL character, which no text here can have"))
-        return self.get_response(request)
+        with reading():
+            return self.get_response(request)
+
+    def process_view(self, request: HttpRequest, *view: object) -> None:
+        """Say whether this request changes something; archived projects refuse that (docs/decisions/075)."""
+        name = request.resolver_match.url_name or "" if request.resolver_match else ""
+        if request.method not in READING_METHODS and not name.endswith(STILL_POSSIBLE):
+            writing()
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         """Full pages get the error page; htmx requests get a 422 fragment that is shown as a message."""

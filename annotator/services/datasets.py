@@ -8,6 +8,7 @@ from typing import BinaryIO
 
 from django.db import transaction
 
+from annotator.access import refuse_archived
 from annotator.errors import DomainError, FieldError, InvalidInput
 from annotator.live import poke
 from annotator.models import AuditEvent, Dataset, Project, User
@@ -49,9 +50,12 @@ def dataset_create(
     ------
     InvalidInput
         The file is empty or cannot be read, its format is unknown, or the name is missing.
+    ProjectArchived
+        The project was put away.
     DuplicateUpload
         The project has a dataset of the very same file and `allow_duplicate` is not set.
     """
+    refuse_archived(project.archived_at)
     _check_request(request)
     _check_head(request, stream, limits)
     sha256, n_bytes = fingerprint(stream)

@@ -16,6 +16,7 @@ from django.db import connection, transaction
 from django.db.models import Max, Q
 from pydantic import ValidationError
 
+from annotator.access import refuse_archived
 from annotator.errors import DomainError, FieldError, InvalidInput
 from annotator.live import poke
 from annotator.models import Judgement, Queue, Rater, Snapshot, User
@@ -114,6 +115,7 @@ def snapshot_create(
     idempotency_key: str | None = None,
 ) -> tuple[Snapshot, bool]:
     """A snapshot that is still to be cut; (the earlier one, False) when the key was used before."""
+    refuse_archived(queue.project.archived_at)
     chosen, aggregation = parse_filter(queue, filter), check_aggregation(aggregation)
     Queue.objects.select_for_update(no_key=True).get(pk=queue.pk)  # numbers are given one at a time
     if idempotency_key and (earlier := queue.snapshots.filter(idempotency_key=idempotency_key).first()):

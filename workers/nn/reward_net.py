@@ -57,10 +57,10 @@ class RewardNet(Net):
         reads the prompt once more by itself. Zeros where the response left no room for a token of the prompt.
         """
         if not self.head.needs_prompt:
-            return self._pooled(batch), None
+            return self.pooled(batch), None
         has_prompt = torch.tensor([[len(item) > item.n_response] for item in batch], device=self.device)
         if not self.is_causal:
-            return self._pooled(batch), self._pooled([prompt_of(item) for item in batch]) * has_prompt
+            return self.pooled(batch), self.pooled([prompt_of(item) for item in batch]) * has_prompt
         states = self.states(batch)
         ends = torch.stack([s[len(item) - item.n_response - 1] for s, item in zip(states, batch, strict=True)])
         return torch.stack([self.pool_one(s, item) for s, item in zip(states, batch, strict=True)]), ends * has_prompt
@@ -73,7 +73,8 @@ class RewardNet(Net):
             hidden, _ = self._hidden(batch)
             return [row[: len(item)] for row, item in zip(hidden, batch, strict=True)]
 
-    def _pooled(self, batch: Sequence[Encoded]) -> Tensor:
+    def pooled(self, batch: Sequence[Encoded]) -> Tensor:
+        """One vector (n, width) a sequence, in one pass."""
         with self.precision():
             if self.is_packed():
                 return PackedBert(self.backbone).pooled(batch, self.pooling, self.tick)

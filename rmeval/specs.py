@@ -102,8 +102,9 @@ def check_references(project: Project, spec: dict[str, Any]) -> None:
         check_reward_model(project, spec["reward_model"], "/spec/reward_model")
     if spec.get("checkpoint"):
         check_checkpoint(project, spec["checkpoint"], "/spec/checkpoint")
-    if spec.get("start_from"):
-        check_checkpoint(project, spec["start_from"], "/spec/start_from")
+    for name in ("start_from", "earlier", "later"):
+        if spec.get(name):
+            check_checkpoint(project, spec[name], f"/spec/{name}")
 
 
 def check_sources(project: Project, spec: dict[str, Any], *, needs_preferences: bool = True) -> None:

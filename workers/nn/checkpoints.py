@@ -52,8 +52,7 @@ def write_checkpoint(folder: Path, net: nn.Module, backbone: Backbone, about: Ma
     def fill(draft: Path) -> None:
         save_weights(net, draft / WEIGHTS)
         keep_backbone(backbone, draft / BACKBONE)
-        text = json.dumps(about, ensure_ascii=False, indent=1, sort_keys=True)
-        (draft / ABOUT).write_text(text + "\n", encoding="utf-8")
+        write_about(draft, about)
 
     write_folder(folder, fill)
 
@@ -73,6 +72,11 @@ def read_checkpoint(folder: Path) -> tuple[Backbone, Weights]:
 def read_about(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
     return found
+
+
+def write_about(folder: Path, about: Mapping[str, Any]) -> None:
+    text = json.dumps(about, ensure_ascii=False, indent=1, sort_keys=True)
+    (folder / ABOUT).write_text(text + "\n", encoding="utf-8")
 
 
 def save_weights(net: nn.Module, path: Path, *, only: Collection[str] | None = None) -> None:

@@ -16,10 +16,11 @@ from workers.data.render import Renderer
 from workers.data.split import split_by_prompt
 from workers.environment import describe_environment, keep_freed_memory, peak_rss_mib
 from workers.errors import JobError
+from workers.families import FAMILIES
 from workers.families.base import Item
 from workers.nn.adapters import fold_adapters, has_adapters
 from workers.nn.backbone import Backbone
-from workers.nn.checkpoints import read_about, read_checkpoint, write_checkpoint
+from workers.nn.checkpoints import read_about, read_checkpoint, write_about, write_checkpoint
 from workers.nn.economies import apply_economies
 from workers.nn.failures import NotFinite, explaining_disk
 from workers.nn.features import compute_features
@@ -30,6 +31,7 @@ from workers.nn.trainer import Plan, Rows, Trainer
 from workers.nn.training_state import Progress, StateStore
 from workers.nn.units import Keys, UnitData, read_units
 from workers.objectives.base import Objective
+from workers.specs import parse_spec
 
 SAME_REWARD = 1e-4
 EVALUATIONS = 10
@@ -334,6 +336,17 @@ def _probe_rewards(net: Net, encoded: Any) -> list[float]:
     values = net_rewards(net.eval(), encoded, 2048)
     net.dtype = trained_in
     return [float(v) for v in values]
+
+
+def rewrite_probes(folder: Path, family_name: str, config: dict[str, Any]) -> None:
+    """Give the probes of a checkpoint the rewards that its weights give them now."""
+    family: Any = FAMILIES.get(family_name)
+    about = read_about(folder)
+    items = [(p["prompt"], p["response"], p.get("extra", {})) for p in about["probes"]]
+    values = family.open(parse_spec(family.Config, config), folder).score(items).values
+    for probe, value in zip(about["probes"], values, strict=True):
+        probe["reward"] = float(value)
+    write_about(folder, about)
 
 
 def verify_checkpoint(folder: Path, family: Any, config: Any) -> float:

@@ -192,9 +192,6 @@ def histogram_chart(
     x = {**x, "scale": {"zero": False, "nice": False}}
     y = {"field": "n", "type": "quantitative", "title": "count", "axis": {"tickCount": 5}}
     layers: list[dict[str, Any]] = []
-    if zero_rule:
-        rule = {"type": "rule", "color": RULE, "strokeDash": [4, 3]}
-        layers.append({"data": {"values": [{"low": 0}]}, "mark": rule, "encoding": {"x": x}})
     for place, name in enumerate(names):
         look = {"fillOpacity": 0.45, "strokeWidth": 1} if place == 0 else {"fillOpacity": 0.12, "strokeWidth": 1.8}
         layers.append(
@@ -204,6 +201,9 @@ def histogram_chart(
                 "encoding": {"x": x, "x2": {"field": "high"}, "y": y, "y2": {"datum": 0}, **series_colours(names)},
             }
         )
+    if zero_rule:
+        rule = {"type": "rule", "color": RULE, "strokeDash": [4, 3], "strokeWidth": 1.5}
+        layers.append({"data": {"values": [{"low": 0}]}, "mark": rule, "encoding": {"x": x}})
     return chart(rows, layers)
 
 

@@ -32,6 +32,9 @@ def test_leaderboard(dataset: Dataset, board: Any, api: Api) -> None:  # noqa: F
         "low": pytest.approx(0.29999, abs=1e-4),
         "high": pytest.approx(0.90323, abs=1e-4),
         "n": 6,
+        "interval": "wilson",
+        "n_prompts": 6,
+        "n_effective": 6.0,
     }
     assert first["slices"]["odd"]["n"] == 3
     assert first["is_baseline"]

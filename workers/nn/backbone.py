@@ -41,15 +41,20 @@ def load_backbone(name: str) -> Backbone:
     that are trained are the ones that are kept.
     """
     if name in TINY_NAMES:
-        return _described(tiny_backbone(name), tiny_tokenizer(name))
+        return described(tiny_backbone(name), tiny_tokenizer(name))
+    tokenizer, model = pretrained(name, transformers.AutoModel)
+    return described(model, tokenizer)
+
+
+def pretrained(name: str, auto: Any) -> tuple[Any, Any]:
+    """Tokenizer and model of a name, the model as the class `auto` of transformers makes it."""
     place = _place(name)
     config = _explained(name, lambda: transformers.AutoConfig.from_pretrained(place, trust_remote_code=False))
     if getattr(config, "is_encoder_decoder", False):
         raise JobError(f"{name} is an encoder-decoder model.", "Choose an encoder (like BERT) or a causal model.")
     _refuse_pickle(name, place)
     tokenizer = _explained(name, lambda: transformers.AutoTokenizer.from_pretrained(place, trust_remote_code=False))
-    model = _explained(name, lambda: _pretrained(place))
-    return _described(model, tokenizer)
+    return tokenizer, _explained(name, lambda: _pretrained(place, auto))
 
 
 def open_backbone(folder: Path) -> Backbone:
@@ -58,7 +63,7 @@ def open_backbone(folder: Path) -> Backbone:
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     with torch.random.fork_rng(devices=[]):
         model = transformers.AutoModel.from_config(config, trust_remote_code=False)  # type: ignore[no-untyped-call]
-    return _described(model, tokenizer)
+    return described(model, tokenizer)
 
 
 def keep_backbone(backbone: Backbone, folder: Path) -> None:
@@ -92,8 +97,8 @@ def _refuse_pickle(name: str, place: str) -> None:
         )
 
 
-def _pretrained(place: str) -> Any:
-    model = transformers.AutoModel.from_pretrained(
+def _pretrained(place: str, auto: Any) -> Any:
+    model = auto.from_pretrained(
         place, trust_remote_code=False, use_safetensors=True, dtype=torch.float32, attn_implementation="sdpa"
     )
     # BERT's own pooler is unused here, and parameters that get no gradient would only be stored.
@@ -102,7 +107,8 @@ def _pretrained(place: str) -> Any:
     return model
 
 
-def _described(model: Any, tokenizer: Any) -> Backbone:
+def described(model: Any, tokenizer: Any) -> Backbone:
+    """A model and its tokenizer with what is known about them."""
     config = model.config
     if getattr(model, "pooler", None) is not None:
         model.pooler = None

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-from transformers import BertConfig, BertModel, LlamaConfig, LlamaModel, PreTrainedTokenizerFast
+from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, LlamaModel, PreTrainedTokenizerFast
 
 SPECIALS = {
     "pad_token": "[PAD]",
@@ -15,6 +15,7 @@ SPECIALS = {
 }
 WIDTH, LAYERS, HEADS, POSITIONS = 32, 2, 4, 256
 TINY_NAMES = ("tiny-encoder", "tiny-causal")
+TINY_LANGUAGE_MODELS = ("tiny-causal", "tiny-causal-tied")
 
 
 def tiny_tokenizer(kind: str) -> Any:
@@ -52,3 +53,23 @@ def tiny_backbone(kind: str, *, seed: int = 0) -> Any:
             config = LlamaConfig(**shape, num_key_value_heads=HEADS // 2, eos_token_id=2, bos_token_id=None)
             return LlamaModel(config)
         return BertModel(BertConfig(**shape), add_pooling_layer=False)
+
+
+def tiny_causal_lm(*, is_tied: bool, seed: int = 0, width: int = WIDTH, layers: int = LAYERS) -> Any:
+    """A random byte-level Llama with its language-model head, which shares the embedding's weights where tied."""
+    config = LlamaConfig(
+        vocab_size=len(SPECIALS) + 256,
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=HEADS,
+        num_key_value_heads=HEADS // 2,
+        intermediate_size=2 * width,
+        max_position_embeddings=POSITIONS,
+        pad_token_id=0,
+        eos_token_id=2,
+        bos_token_id=None,
+        tie_word_embeddings=is_tied,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return LlamaForCausalLM(config)

@@ -7,6 +7,7 @@ must come long before the last, and the web process must not grow with the numbe
 """
 
 import json
+import resource
 import sys
 import time
 from http.client import HTTPConnection
@@ -77,17 +78,19 @@ def cut(queue: Any) -> Any:
 
     from annotator.services.snapshots import snapshot_cut
 
-    began = time.perf_counter()
+    began, cpu = time.perf_counter(), time.process_time()
     snapshot = snapshot_cut(queue=queue, created_by=None, now=timezone.now())
     took_s = time.perf_counter() - began
-    say("cut", n=snapshot.n_rows, took_s=round(took_s, 1), rows_per_s=round(snapshot.n_rows / took_s))
+    cpu_s = round(time.process_time() - cpu, 1)
+    rate = round(snapshot.n_rows / took_s)
+    say("cut", n=snapshot.n_rows, took_s=round(took_s, 1), rows_per_s=rate, own_cpu_s=cpu_s, peak_rss_mib=peak_mib())
     return snapshot
 
 
 def download(running: Site, path: str, token: str) -> dict[str, float]:
     """Read a file from the site without keeping it; watch the web process meanwhile."""
     connection = HTTPConnection("127.0.0.1", running.port, timeout=600)
-    before = rss_mib(running)
+    before, cpu = rss_mib(running), running.web_cpu_s()
     began = time.perf_counter()
     connection.request("GET", path, headers={"Authorization": f"Token {token}"})
     response = connection.getresponse()
@@ -99,10 +102,15 @@ def download(running: Site, path: str, token: str) -> dict[str, float]:
         most = max(most, rss_mib(running))
     return {
         "took_s": time.perf_counter() - began,
+        "web_cpu_s": running.web_cpu_s() - cpu,
         "first_s": first_s,
         "mib": n_bytes / 2**20,
         "grew_mib": most - before,
     }
+
+
+def peak_mib() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
 def rss_mib(running: Site) -> float:

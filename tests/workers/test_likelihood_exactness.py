@@ -34,7 +34,7 @@ def test_guided_decoding_is_exact_under_the_condition_and_not_by_the_chain_rule(
     by_chain = guided(base, chain_rule_tokens(reward), 1 / beta)
     whole = guided_whole(base, chain_rule_tokens(reward), 1 / beta)
     found = [total_variation(best, other) for other in (exact, by_chain, whole)]
-    print("total variation: exact %.2g, chain rule %.4f, renormalised whole %.2g" % tuple(found))
+    print("total variation: exact {:.2g}, chain rule {:.4f}, renormalised whole {:.2g}".format(*found))
     assert found[0] < 1e-6
     assert found[1] > 0.02
     assert found[2] < 1e-6

@@ -1,7 +1,7 @@
 """Give every response of a source its reward."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any, ClassVar, Literal
@@ -19,6 +19,8 @@ from workers.specs import SpecModel, parse_spec
 
 BLOCK = 2048
 """Responses in memory at once, and between two saves."""
+NAMED = 20
+"""Responses named in the log of those that a block could not score."""
 PARALLEL_FROM = 4000
 """Responses from which on more processes pay: each takes some five seconds to start."""
 
@@ -52,7 +54,7 @@ def score_missing(ctx: JobContext, checkpoint: str, source: Source, *, processes
     keep_freed_memory()
     reference, query = ctx.load_checkpoint(checkpoint), source.query()
     total = ctx.count_input("responses", checkpoint=checkpoint, source=query)
-    told = {"n_scored": 0, "n_truncated": 0, "n_response_cut": 0, "n_tokens": 0}
+    told = {"n_scored": 0, "n_truncated": 0, "n_response_cut": 0, "n_tokens": 0, "n_unscored": 0}
     started = time.monotonic()
     if total:
         ctx.progress(0, total, f"Opening the reward model for {total} responses")
@@ -93,9 +95,9 @@ def open_scorer(reference: CheckpointRef, processes: int) -> Iterator[Scorer]:
 def _score_blocks(
     ctx: JobContext, scorer: Scorer, checkpoint: str, *, query: dict[str, str], total: int, told: dict[str, int]
 ) -> None:
-    rows = ctx.open_input("responses", checkpoint=checkpoint, source=query)
+    stream = ctx.open_input("responses", checkpoint=checkpoint, source=query)
     started, n_saved, n_blocks = time.monotonic(), 0, 0
-    while block := list(islice(rows, BLOCK)):
+    while block := list(islice(stream, BLOCK)):
         done = n_saved
 
         def on_batch(n: int) -> None:
@@ -106,9 +108,12 @@ def _score_blocks(
                 ctx.progress(done, max(total, done), f"Scored {done} of {max(total, done)} responses")
 
         scores = scorer.score([(item.prompt, item.response, item.extra) for item in block], on_batch=on_batch)
-        ids = [item.response_id for item in block]
-        parts = None if scores.parts is None else dict(zip(ids, scores.parts, strict=True))
-        told["n_scored"] += ctx.save_scores(checkpoint, zip(ids, scores.values.tolist(), strict=True), parts)
+        ids, values = [item.response_id for item in block], scores.values.tolist()
+        parts = {number: part for number, part in zip(ids, scores.parts or (), strict=False) if part}
+        unscored = _unscored(ctx, parts)
+        rows = [row for row in zip(ids, values, strict=True) if row[0] not in unscored]
+        told["n_scored"] += ctx.save_scores(checkpoint, rows, parts)
+        told["n_unscored"] += len(unscored)
         told["n_truncated"] += scores.n_truncated
         told["n_response_cut"] += scores.n_response_cut
         told["n_tokens"] += int(scores.n_tokens.sum())
@@ -117,10 +122,20 @@ def _score_blocks(
         ctx.metric(n_blocks, responses_per_s=n_saved / max(time.monotonic() - started, 1e-9), n_scored=n_saved)
 
 
+def _unscored(ctx: JobContext, parts: Mapping[int, Any]) -> set[int]:
+    """Responses that a family says have no reward, named in the log."""
+    why = {number: part["unscored"] for number, part in parts.items() if "unscored" in part}
+    for number, reason in list(why.items())[:NAMED]:
+        ctx.log(f"Response {number} was not scored: {reason}", "warning")
+    return set(why)
+
+
 def _notes(told: dict[str, int]) -> list[str]:
     notes = []
     if told["n_truncated"]:
         notes.append(f"{told['n_truncated']} prompts were longer than the model reads and lost their start.")
     if told["n_response_cut"]:
         notes.append(f"{told['n_response_cut']} responses alone were longer than the model reads and lost their end.")
+    if told["n_unscored"]:
+        notes.append(f"{told['n_unscored']} responses have no reward under this model and were not scored.")
     return notes

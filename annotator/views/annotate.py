@@ -27,6 +27,12 @@ from annotator.services.preferences import keys_save
 from annotator.shortcuts import shortcuts_of
 from annotator.validation import invalid
 
+#: What js/annotate.js imports, directly or not; the page asks for them together.
+MODULES = tuple(
+    f"js/{name}.js"
+    for name in ("answer", "bar", "dialogs", "diff", "drafts", "flow", "outbox", "panes", "shortcuts", "tabs", "timer")
+)
+
 
 @login_required
 @never_cache
@@ -92,6 +98,7 @@ def page_context(user: User, queue: Queue) -> dict[str, Any]:
     guidelines = queue.guidelines_versions.order_by("-number").first()
     return {
         "guidelines": guidelines,
+        "modules": MODULES,
         "skip_reasons": SKIP_REASONS,
         "shortcuts": shortcuts_of(user.preferences),
         "shortcuts_json": json.dumps(shortcuts_of(user.preferences)),

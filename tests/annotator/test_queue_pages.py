@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -203,6 +204,18 @@ def test_annotate_page_when_everything_is_seen_and_when_all_is_done() -> None:
     assert "Reopen my last answer" in page
     submit(held(queue, raters(1)[0]), now=timezone.now())
     assert "This queue is finished" in annotator.get(address).content.decode()
+
+
+def test_the_annotate_page_preloads_exactly_what_its_script_imports(queue: Queue) -> None:
+    found, waiting = set(), ["annotate.js"]
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += re.findall(r'from "\./([\w.-]+)"', (settings.BASE_DIR / "static/js" / name).read_text())
+    page = signed_in(queue, Role.ANNOTATOR).get(f"/queues/{queue.uid}/annotate/").content.decode()
+    preloaded = re.findall(r'rel="modulepreload" href="/static/js/([\w.-]+)"', page)
+    assert sorted(preloaded) == sorted(found - {"annotate.js"})
 
 
 def test_own_keys_are_kept_and_checked(queue: Queue) -> None:

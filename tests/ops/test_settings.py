@@ -1,8 +1,11 @@
 """Production refuses to start half-configured, and passes Django's deployment checks when configured."""
 
+import json
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -68,8 +71,19 @@ def test_production_logs_are_json_lines_with_the_request_id() -> None:
         "import json, logging; from steelyard.observability import request_id;"
         "request_id.set('abc12345'); logging.getLogger('x').warning('hello')"
     )
-    import json
 
     done = manage("shell", "--no-imports", "-c", code, **COMPLETE)
     record = json.loads(done.stderr.splitlines()[-1])
     assert (record["message"], record["levelname"], record["request_id"]) == ("hello", "WARNING", "abc12345")
+
+
+def test_imported_modules_carry_their_hash_in_production(tmp_path: Path) -> None:
+    """Else what a page preloads and what its script imports are two addresses, and only one is cached."""
+    done = manage("collectstatic", "--no-input", **{**COMPLETE, "STEELYARD_STATIC_ROOT": str(tmp_path)})
+    assert done.returncode == 0, done.stderr
+    hashed = json.loads((tmp_path / "staticfiles.json").read_text())["paths"]
+    script = (tmp_path / hashed["js/annotate.js"]).read_text()
+    imported = re.findall(r'from "\./([\w.-]+)"', script)
+    assert imported
+    assert {f"js/{name}" for name in imported} <= set(hashed.values())
+    assert not {f"js/{name}" for name in imported} & set(hashed)

@@ -107,7 +107,8 @@ class EvaluateForm(forms.Form):
         source: tuple[str, str] | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(*args, auto_id="id_evaluate_%s", **kwargs)  # beside a training form with fields of these names
+        super().__init__(*args, **kwargs)
+        self.auto_id = "id_evaluate_%s"  # it stands beside a training form with fields of these names
         known = (
             checkpoint_choices(project=project) if checkpoints is None else [(str(c.uid), str(c)) for c in checkpoints]
         )

@@ -27,6 +27,17 @@ def split_by_prompt(
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
+def keep_share(prompt_keys: Sequence[str], rows: NDArray[np.int64], *, share: float, seed: int) -> NDArray[np.int64]:
+    """The part of `rows` whose prompts fall into the share; of two shares the smaller lies within the larger.
+
+    One prompt at least is kept.
+    """
+    if share >= 1 or not len(rows):
+        return rows
+    places = np.array([_uniform(prompt_keys[row], seed + 2**33) for row in rows], dtype=np.float64)
+    return rows[places < max(share, np.nextafter(places.min(), 1))]
+
+
 def _uniform(key: str, seed: int) -> float:
     digest = hashlib.sha256(f"{seed}:{key}".encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:8], "big") / 2.0**64

@@ -54,6 +54,12 @@ class TrainRewardModel:
         validation_share: float = Field(
             default=0.1, ge=0, lt=1, description="Part of the prompts that is held out to validate on."
         )
+        train_share: float = Field(
+            default=1.0,
+            gt=0,
+            le=1,
+            description="Part of the training prompts that is used; a smaller part lies within a larger one.",
+        )
         eval_every: int | None = Field(
             default=None, ge=1, description="Validate every so many steps; empty: ten times in the run."
         )

@@ -13,7 +13,7 @@ import torch
 
 from workers.context import JobContext
 from workers.data.render import Renderer
-from workers.data.split import split_by_prompt
+from workers.data.split import keep_share, split_by_prompt
 from workers.environment import describe_environment, keep_freed_memory, peak_rss_mib
 from workers.errors import JobError
 from workers.families import FAMILIES
@@ -54,7 +54,9 @@ def train(ctx: JobContext, spec: Any, family: Any, config: Any, objective: Objec
     begin = _start(ctx, spec, family, config)
     ctx.checkpoint()
     data = _read(ctx, spec, family, config, family.renderer(config, begin.backbone), objective)
-    rows = split_by_prompt(objective.split_keys(data), validation_share=spec.validation_share, seed=spec.seed)
+    split_keys = objective.split_keys(data)
+    rows = split_by_prompt(split_keys, validation_share=spec.validation_share, seed=spec.seed)
+    rows = (keep_share(split_keys, rows[0], share=spec.train_share, seed=spec.seed), rows[1])
     states = StateStore(ctx.work_dir / "states")
     progress = _progress(ctx, spec, config, data, states, objective)
     torch.manual_seed(spec.seed)  # the fresh reward head

@@ -1,0 +1,201 @@
+"""Several trainings as one question: is A better than B, which settings are best, what would more data bring?"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from workers.arm_context import ArmContext
+from workers.context import JobContext
+from workers.errors import FieldProblem, JobError, SpecError
+from workers.families import FAMILIES
+from workers.jobs import JOBS
+from workers.jobs.base import Source
+from workers.jobs.train_rm import TrainRewardModel, check_training
+from workers.specs import SpecModel, parse_spec
+from workers.stats.study import study_summary
+
+MOST_RUNS = 500
+
+
+class Arm(SpecModel):
+    """One way of training that is compared with others."""
+
+    name: str = Field(min_length=1, max_length=80, description="Shown in the table and the plots.")
+    settings: dict[str, Any] = Field(default={}, description="Settings of train_rm that this arm changes.")
+    config: dict[str, Any] = Field(default={}, description="Settings of the reward model that this arm changes.")
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One training of the study."""
+
+    arm: Arm
+    seed: int
+
+    @property
+    def key(self) -> str:
+        return f"{self.arm.name} / seed {self.seed}"
+
+
+@JOBS.add("train_study")
+class TrainStudy:
+    """Train several ways under the same seeds, hold out the same prompts, and compare pair by pair of runs.
+
+    "No difference shown" is one of the answers. Each training is saved when it ends, so that a killed study goes on
+    with the next. Trained reward models become checkpoints only where that is asked for.
+    """
+
+    title: ClassVar[str] = "Compare ways of training"
+    queue: ClassVar[Literal["default", "gpu"]] = "gpu"
+
+    class Spec(SpecModel):
+        """What to train, and what to vary."""
+
+        reward_model: str = Field(description="uid of the reward model whose family and settings are the start.")
+        source: Source = Field(description="Where the pairs or labelled responses come from.")
+        question: Literal["compare", "grid", "learning_curve"] = Field(
+            default="compare", description="Compare named arms, try every combination of settings, or vary the data."
+        )
+        arms: list[Arm] = Field(default=[], max_length=50, description="For compare: the first is the baseline.")
+        grid: dict[str, list[Any]] = Field(
+            default={}, description="For grid: values by setting; config.NAME for one of the reward model."
+        )
+        shares: list[float] = Field(
+            default=[0.1, 0.25, 0.5, 1.0], max_length=20, description="For learning_curve: parts of the training data."
+        )
+        settings: dict[str, Any] = Field(default={}, description="Settings of train_rm that all arms share.")
+        n_seeds: int = Field(default=3, ge=1, le=100, description="Trainings of every arm, seeds 0, 1, 2, ...")
+        keep_checkpoints: bool = Field(default=False, description="Keep every trained reward model as a checkpoint.")
+
+        @model_validator(mode="after")
+        def _asks_something(self) -> Self:
+            if self.question == "compare" and len({arm.name for arm in self.arms}) != len(self.arms):
+                raise ValueError("Two arms have the same name.")
+            if self.question == "compare" and len(self.arms) < 2:
+                raise ValueError("A comparison needs two arms or more.")
+            if self.question == "grid" and not any(len(values) > 1 for values in self.grid.values()):
+                raise ValueError("A grid needs a setting with two values or more.")
+            if self.question == "learning_curve" and not all(0 < share <= 1 for share in self.shares):
+                raise ValueError("Shares lie above 0 and at most at 1.")
+            n = len(list(arms_of(self))) * self.n_seeds
+            if n > MOST_RUNS:
+                raise ValueError(f"These are {n} trainings; {MOST_RUNS} are allowed in one study.")
+            return self
+
+    @staticmethod
+    def check(spec: Any, family: str) -> None:
+        """Every arm must be a training that could start."""
+        for arm in arms_of(spec):
+            arm_spec(spec, arm, 0, family)
+
+    @staticmethod
+    def needs_preferences(*_: Any) -> bool:
+        return False
+
+    def run(self, ctx: JobContext, spec: Spec) -> dict[str, Any]:
+        model = ctx.load_reward_model(spec.reward_model)
+        self.check(spec, model.family)
+        planned = [Planned(arm, seed) for arm in arms_of(spec) for seed in range(spec.n_seeds)]
+        rows = []
+        for number, one in enumerate(planned):
+            ctx.checkpoint()
+            ctx.progress(number, len(planned), f"Training {number + 1} of {len(planned)}: {one.key}")
+            rows.append(_result(ctx, spec, one, model, place=(number, len(planned))))
+            ctx.metric(number + 1, study_accuracy=rows[-1]["value"])
+        ctx.progress(len(planned), len(planned), f"All {len(planned)} trainings done")
+        names = [arm.name for arm in arms_of(spec)]
+        return {"question": spec.question, "runs": rows, **study_summary(rows, names), "arms": _described(spec)}
+
+
+def arms_of(spec: Any) -> Iterator[Arm]:
+    """The arms of a study, made from its grid or shares where they are not named."""
+    if spec.question == "compare":
+        yield from spec.arms
+    elif spec.question == "learning_curve":
+        for share in spec.shares:
+            yield Arm(name=f"{share:.3g} of the data", settings={"train_share": share})
+    else:
+        for values in product(*spec.grid.values()):
+            chosen = dict(zip(spec.grid, values, strict=True))
+            yield Arm(
+                name=", ".join(f"{name.removeprefix('config.')} {value}" for name, value in chosen.items())[:80],
+                settings={name: value for name, value in chosen.items() if not name.startswith("config.")},
+                config={name[7:]: value for name, value in chosen.items() if name.startswith("config.")},
+            )
+
+
+def arm_spec(spec: Any, arm: Arm, seed: int, family: str) -> tuple[Any, Any]:
+    """The spec of train_rm and the objective of one training; SpecError names the arm that is wrong."""
+    raw = {
+        "reward_model": spec.reward_model,
+        "source": spec.source.query(),
+        **spec.settings,
+        **arm.settings,
+        "seed": seed,
+    }
+    try:
+        parsed = parse_spec(TrainRewardModel.Spec, raw)
+        _, objective = check_training(parsed, family)
+        parse_spec(FAMILIES.get(family).Config, arm.config, at="/config") if arm.config else None
+    except SpecError as error:
+        problems = [
+            FieldProblem(pointer="/arms", code=e["code"], detail=f"{arm.name}, {e['pointer'][1:]}: {e['detail']}")
+            for e in error.errors
+        ]
+        raise SpecError(problems) from error
+    return parsed, objective
+
+
+def _result(ctx: JobContext, spec: Any, one: Planned, model: Any, *, place: tuple[int, int]) -> dict[str, Any]:
+    """Train one arm under one seed, or read what an earlier attempt has saved of it."""
+    from workers.nn.training_job import train
+
+    folder = ctx.work_dir / f"arm-{place[0]:04d}"
+    saved = folder / "result.json"
+    if saved.is_file():
+        found: dict[str, Any] = json.loads(saved.read_text())
+        return found
+    family: Any = FAMILIES.get(model.family)
+    parsed, objective = arm_spec(spec, one.arm, one.seed, model.family)
+    config = parse_spec(family.Config, {**model.config, **one.arm.config}, at="/reward_model")
+    inner = ArmContext(ctx, folder, place, one.key, keeps=spec.keep_checkpoints)
+    result = train(inner, parsed, family, config, objective)
+    row = {"arm": one.arm.name, "seed": one.seed, **_figures(result)}
+    saved.write_text(json.dumps(row))
+    _clear(folder)
+    return row
+
+
+def _figures(result: Mapping[str, Any]) -> dict[str, Any]:
+    told = result["validation_best"] or result["validation_final"]
+    if not told:
+        raise JobError("A training of this study held nothing out to measure it by.", "Set validation_share above 0.")
+    accuracy = told.get("accuracy")
+    return {
+        "value": accuracy["value"] if accuracy else -told["loss"],
+        "metric": "accuracy" if accuracy else "negative loss",
+        "n_validation": result["n_validation"],
+        "n_train": result["n_train"],
+        "loss": told["loss"],
+        "seconds": result["seconds"],
+        "peak_rss_mib": result["peak_rss_mib"],
+        "checkpoint": result["checkpoint"] or None,
+    }
+
+
+def _described(spec: Any) -> list[dict[str, Any]]:
+    return [arm.model_dump(mode="json") for arm in arms_of(spec)]
+
+
+def _clear(folder: Path) -> None:
+    """States and features of a training that has ended; its result stays."""
+    import shutil
+
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)

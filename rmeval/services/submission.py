@@ -5,6 +5,7 @@ from typing import Any
 
 from django.db import IntegrityError, transaction
 
+from annotator.access import refuse_archived
 from annotator.errors import DomainError
 from annotator.models import Dataset, Project, User
 from rmeval.models import Checkpoint, RewardModel, Run
@@ -29,6 +30,7 @@ def run_submit(
 
     The same idempotency key with the same kind and spec gives the run made before; with others it is refused.
     """
+    refuse_archived(project.archived_at)
     job = job_of(kind)
     spec = spec_clean(job, spec)
     if idempotency_key and (known := same_key(project, idempotency_key, kind, spec)):

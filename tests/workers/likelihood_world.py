@@ -1,6 +1,7 @@
 """Synthetic worlds for likelihood families: preferences whose rule is known."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -9,13 +10,14 @@ from workers.data.schema import PreferencePair
 
 VOWELS, CONSONANTS = "aeiou", "bcdfghjklm"
 ANIMALS = (
-    *["horse", "tiger", "rabbit", "eagle", "dolphin", "spider", "salmon", "monkey", "turtle", "wolf"],
-    *["goat", "donkey", "sparrow", "lizard", "whale", "beetle", "kitten", "leopard", "badger", "hen"],
+    *["horse", "tiger", "eagle", "whale", "moose", "otter", "sheep", "zebra", "koala", "camel"],
+    *["shark", "snake", "mouse", "llama", "bison", "hyena", "gecko", "robin", "raven", "finch"],
 )
 TOOLS = (
-    *["hammer", "drill", "wrench", "saw", "chisel", "pliers", "ladder", "shovel", "screwdriver", "clamp"],
-    *["axe", "bolt", "crane", "rake", "spanner", "anvil", "trowel", "mallet", "nail", "vise"],
+    *["drill", "crane", "knife", "lathe", "clamp", "spade", "anvil", "brush", "blade", "wedge"],
+    *["lever", "ruler", "scale", "torch", "razor", "cable", "screw", "hinge", "motor", "bolts"],
 )
+"""All of five letters, so that length tells nothing."""
 
 
 def make_pair(number: int, texts: tuple[str, str], *, is_first_better: bool, prompt: str = "q") -> PreferencePair:
@@ -49,12 +51,18 @@ def _letters(rng: np.random.Generator, n_vowels: int, length: int) -> str:
 
 
 def class_pairs(
-    n: int, liked: Sequence[str], disliked: Sequence[str], *, seed: int = 0, first: int = 0
+    words: Iterable[tuple[str, str]], *, seed: int = 0, first: int = 0, source: str = ""
 ) -> list[PreferencePair]:
-    """One word of each class in the same sentence; the word of the liked class is preferred."""
+    """Pairs of a word of the liked and one of the disliked class in the same sentence, in the order they come."""
     rng = np.random.default_rng(seed)
     pairs = []
-    for number in range(first, first + n):
-        texts = tuple(f"It is a {rng.choice(list(words))}." for words in (liked, disliked))
-        pairs.append(make_pair(number, texts, is_first_better=bool(rng.random() < 0.5), prompt="What is it? "))
+    for number, (liked, disliked) in enumerate(words, start=first):
+        texts = (f"It is a {liked}.", f"It is a {disliked}.")
+        found = make_pair(number, texts, is_first_better=bool(rng.random() < 0.5), prompt="What is it? ")
+        pairs.append(replace(found, pair_id=f"{source}{number}"))
     return pairs
+
+
+def drawn(n: int, liked: Sequence[str], disliked: Sequence[str], *, seed: int) -> list[tuple[str, str]]:
+    rng = np.random.default_rng(seed)
+    return [(str(rng.choice(list(liked))), str(rng.choice(list(disliked)))) for _ in range(n)]

@@ -70,7 +70,7 @@ class MixtureHead(Head):
         state = torch.full_like(code, NO_CONTEXT)
         if contextual is not None and bool((code > 0).any()):
             is_known = (code > 0) & torch.isin(code, self.known_contexts)
-            routed = log_softmax(self.context_router(contextual), dim=1)
+            routed = self.context_log_weights(contextual)
             log_f = torch.where(is_known[:, None], routed, log_f)
             state = torch.where(code > 0, torch.where(is_known, KNOWN, UNKNOWN), state)
         return torch.cat([rewards, log_f, state[:, None]], dim=1)
@@ -118,6 +118,9 @@ class MixtureHead(Head):
         if int(self.anchor_epoch) != epoch:
             self.anchor.copy_(parameters_to_vector(self.context_router.parameters()))
             self.anchor_epoch.fill_(epoch)
+
+    def context_log_weights(self, contextual: Tensor) -> Tensor:
+        return log_softmax(self.context_router(contextual), dim=1)
 
     def anchored_log_weights(self, contextual: Tensor) -> Tensor:
         """Log weights, shape (n, K), of the router as the epoch began."""

@@ -95,9 +95,12 @@ class MixtureRouter(PairwiseObjective):
 
         head = mixture_head(view.net)
         head.anchor_at(view.epoch)
-        log_f, margins = pair_outputs(view)
+        with torch.no_grad():  # not even a zero gradient: weight decay would move the heads
+            _, margins = pair_outputs(view)
         split = [head.split(_prompts(view, column)) for column in (0, 1)]
-        before = mean_log_weights(*(head.anchored_log_weights(_contextual(part[1])) for part in split))
+        contextual = [_contextual(part[1]) for part in split]
+        log_f = mean_log_weights(*(head.context_log_weights(part) for part in contextual))
+        before = mean_log_weights(*(head.anchored_log_weights(part) for part in contextual))
         aim = hedge_targets(before, _losses(margins, view), self.config.tau).float()
         is_known = torch.isin(split[0][2], head.known_contexts)
         weight = torch.as_tensor(view.targets.weight, dtype=torch.float32, device=log_f.device)
@@ -161,4 +164,4 @@ def _losses(margins: "Tensor", view: "BatchView") -> "Tensor":
     if not isinstance(targets, PairTargets):
         raise TypeError("a router is trained on pairs")
     sign = torch.as_tensor(np.sign(targets.target - 0.5), dtype=torch.float32, device=margins.device)
-    return softplus(-margins.detach() * sign[:, None])
+    return softplus(-margins * sign[:, None])

@@ -19,7 +19,8 @@ from django.urls import reverse
 
 from annotator.models import Role
 from tests.factories import MembershipFactory, QueueFactory
-from tests.test_permissions import PAGES, objects_of
+from tests.routes import PAGES
+from tests.test_permissions import objects_of
 
 pytestmark = pytest.mark.django_db
 

@@ -100,6 +100,12 @@ class TrainRewardModel:
         compile: bool = Field(
             default=False, description="torch.compile the backbone. Pays on a GPU; on a CPU it measured slower."
         )
+        processes: int = Field(
+            default=1,
+            ge=1,
+            le=1024,
+            description="Processes that share every batch, started by accelerate launch; one a GPU.",
+        )
         rater_key: str | None = Field(
             default=None, max_length=200, description="Metadata key that names the rater, for figures by rater."
         )
@@ -140,6 +146,10 @@ class TrainRewardModel:
 
         reference = ctx.load_reward_model(spec.reward_model)
         family, objective = check_training(spec, reference.family)
+        if spec.processes > 1:
+            from workers.launching import train_in_processes
+
+            return train_in_processes(ctx, spec, reference, kind=objective.rows)
         return train(ctx, spec, family, parse_spec(family.Config, reference.config, at="/reward_model"), objective)
 
 
@@ -175,6 +185,10 @@ def check_training(spec: Any, family_name: str) -> tuple[Any, Any]:
     if spec.freeze_backbone is False and getattr(family, "always_frozen", False):
         detail = f"The family {family_name} leaves its backbone as it is. Leave this empty."
         raise SpecError([FieldProblem(pointer="/freeze_backbone", code="does_not_fit", detail=detail)])
+    is_frozen = family.frozen if spec.freeze_backbone is None else spec.freeze_backbone
+    if spec.processes > 1 and is_frozen:
+        detail = "Processes share the work of the backbone, which is frozen in this run. Set processes to 1."
+        raise SpecError([FieldProblem(pointer="/processes", code="does_not_fit", detail=detail)])
     if spec.lora_rank and (spec.freeze_backbone or (spec.freeze_backbone is None and family.frozen)):
         detail = "Adapters train the backbone, which this run leaves frozen. Set freeze_backbone to no, or no rank."
         raise SpecError([FieldProblem(pointer="/lora_rank", code="does_not_fit", detail=detail)])

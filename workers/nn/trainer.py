@@ -25,10 +25,12 @@ from workers.nn.ticks import Throttle
 from workers.nn.training_state import Progress, StateStore
 from workers.nn.units import UnitData
 from workers.nn.view import BatchView
+from workers.nn.world import ALONE, World
 from workers.objectives.base import Objective
 
 Rows = NDArray[np.int64]
 SHOWN_IN_ERROR = 8
+METRICS_OF_PAIRS = ("accuracy", "margin_mean")
 MEMORY_ADVICE = "Lower token_budget first (it changes no result), then max_length, or choose a smaller backbone."
 
 
@@ -72,7 +74,9 @@ class Trainer:
         plan: Plan,
         states: StateStore,
         progress: Progress,
+        world: World = ALONE,
     ) -> None:
+        self.world = world
         self.ctx, self.net, self.objective, self.data = ctx, net, objective, data
         self.train_rows, self.validation_rows = rows
         self.plan, self.states, self.progress = plan, states, progress
@@ -115,8 +119,13 @@ class Trainer:
                 self._validate(step)
             self.progress.elapsed_s = before_s + time.monotonic() - self.started
             if step % self.plan.checkpoint_every == 0 or step == self.plan.n_steps or self._is_stalled():
-                self.states.save(self.progress, self.net, self.optimizer, self.margins)
+                self._save()
         return f"All {self.plan.n_steps} steps done"
+
+    def _save(self) -> None:
+        if self.world.is_main:
+            self.states.save(self.progress, self.net, self.optimizer, self.margins)
+        self.world.wait()
 
     def _batch(self, step: int) -> Rows:
         """Rows of one step, in the objective's order of the epoch; the last batch of an epoch may be short."""
@@ -140,17 +149,41 @@ class Trainer:
         total_weight = float(self.data.targets.weight[rows].sum())
         loss, metrics = 0.0, Counter[str]()
         with self.objective.around_step(self.net, step):
-            for group in length_batches(self.lengths[rows], self.plan.token_budget, is_padded=False):
+            for group in self.world.mine(self._groups(rows)):
                 self.ctx.checkpoint()
                 part, told = self._backward(step, rows[group], total_weight)
                 loss += part
                 metrics.update({name: value * len(group) / len(rows) for name, value in told.items()})
+            self.world.sum_gradients(self.net)
+        loss, metrics = self._shared(rows, loss, metrics)
         norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.plan.max_grad_norm)
         self._insist_finite(step, loss, float(norm), rows)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         n_tokens = int(self.lengths[rows].sum())
         return StepResult(loss=loss, metrics=dict(metrics), grad_norm=float(norm), n_tokens=n_tokens)
+
+    def _groups(self, rows: Rows) -> list[Rows]:
+        """Places in `rows` that are computed together: under the token budget, and one a process at least."""
+        lengths = self.lengths[rows]
+        budget = min(self.plan.token_budget, math.ceil(int(lengths.sum()) / self.world.size))
+        return list(length_batches(lengths, budget, is_padded=False))
+
+    def _shared(self, rows: Rows, loss: float, metrics: Counter[str]) -> tuple[float, Counter[str]]:
+        """Loss, metrics and margins of the whole batch, where processes have each computed a part."""
+        if self.world.size == 1:
+            return loss, metrics
+        names = sorted(METRICS_OF_PAIRS if len(self.data.columns) == 2 else metrics)
+        known = np.nan_to_num(self.margins[1, rows]) * self._is_mine(rows)
+        told = self.world.sum_array(np.array([loss, *(metrics[name] for name in names), *known]))
+        self.margins[1, rows] = told[1 + len(names) :]
+        return float(told[0]), Counter(dict(zip(names, told[1 : 1 + len(names)].tolist(), strict=True)))
+
+    def _is_mine(self, rows: Rows) -> NDArray[np.bool_]:
+        mine = np.zeros(len(rows), dtype=np.bool_)
+        for group in self.world.mine(self._groups(rows)):
+            mine[group] = True
+        return mine
 
     def _backward(self, step: int, rows: Rows, total_weight: float) -> tuple[float, dict[str, float]]:
         """Add the gradient of these units' share of the batch loss; that share, and the objective's metrics."""
@@ -204,7 +237,9 @@ class Trainer:
         self.progress.last = found.as_json(step)
         if self.progress.best is None or found.loss < self.progress.best["loss"]:
             self.progress.best, self.progress.best_step, self.progress.n_worse = found.as_json(step), step, 0
-            self.states.save_best(step, self.net)
+            if self.world.is_main:
+                self.states.save_best(step, self.net)
+            self.world.wait()
         else:
             self.progress.n_worse += 1
 

@@ -30,6 +30,7 @@ from workers.nn.reward_net import RewardNet
 from workers.nn.trainer import Plan, Rows, Trainer
 from workers.nn.training_state import Progress, StateStore
 from workers.nn.units import Keys, UnitData, read_units
+from workers.nn.world import ALONE, World
 from workers.objectives.base import Objective
 from workers.specs import parse_spec
 
@@ -46,8 +47,10 @@ class Start:
     family: str = ""
 
 
-def train(ctx: JobContext, spec: Any, family: Any, config: Any, objective: Objective) -> dict[str, Any]:
-    """Train to the end or from where an earlier attempt was killed; the result as JSON."""
+def train(
+    ctx: JobContext, spec: Any, family: Any, config: Any, objective: Objective, *, world: World = ALONE
+) -> dict[str, Any]:
+    """Train to the end or from where an earlier attempt was killed; the result as JSON (of the main process)."""
     keep_freed_memory()
     started = time.monotonic()
     objective.meet(config)
@@ -57,14 +60,14 @@ def train(ctx: JobContext, spec: Any, family: Any, config: Any, objective: Objec
     split_keys = objective.split_keys(data)
     rows = split_by_prompt(split_keys, validation_share=spec.validation_share, seed=spec.seed)
     rows = (keep_share(split_keys, rows[0], share=spec.train_share, seed=spec.seed), rows[1])
-    states = StateStore(ctx.work_dir / "states")
+    states = StateStore(ctx.work_dir / "states", is_reader=not world.is_main)
     progress = _progress(ctx, spec, config, data, states, objective)
     torch.manual_seed(spec.seed)  # the fresh reward head
     net: Net = family.net(config, begin.backbone, dtype=progress.dtype)
     if begin.weights is not None:
         ctx.log(family.adopt(net, begin.weights, begin.family))
     if torch.cuda.is_available():
-        net.cuda()
+        net.to(world.device or "cuda")
     apply_economies(ctx, net, spec)
     is_frozen = _freeze(ctx, spec, family, net, data)
     if hasattr(family, "prepare_head"):
@@ -74,12 +77,17 @@ def train(ctx: JobContext, spec: Any, family: Any, config: Any, objective: Objec
         ended = _fit(ctx, spec, family, config, objective, net=net, data=data, rows=rows, progress=progress)
     else:
         plan = make_plan(spec, n_train=len(rows[0]))
-        trainer = Trainer(ctx, net, objective, data, rows, plan=plan, states=states, progress=progress)
+        trainer = Trainer(ctx, net, objective, data, rows, plan=plan, states=states, progress=progress, world=world)
         try:
             ended = trainer.run()
         except NotFinite as error:
+            if not world.is_main:
+                raise
             raise _rescue(ctx, error, begin.backbone, family, config, net=net, data=data, states=states) from error
     ctx.log(ended)
+    world.wait()
+    if not world.is_main:
+        return {}
     if spec.keep == "best" and progress.best_step not in (None, progress.step):
         states.load_best(progress.best_step, net)
     if spec.lora_rank:

@@ -41,10 +41,11 @@ class Progress:
 class StateStore:
     """States of one run in its work folder: step-00000120/, of which the newest two stay, and best-00000100/."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, *, is_reader: bool = False) -> None:
+        self.folder, self.is_reader = folder, is_reader
         folder.mkdir(parents=True, exist_ok=True)
-        remove_drafts(folder)
+        if not is_reader:
+            remove_drafts(folder)
 
     def save(self, progress: Progress, net: nn.Module, optimizer: Optimizer, margins: Margins) -> None:
         def fill(draft: Path) -> None:
@@ -82,6 +83,9 @@ class StateStore:
             load_trained(net, self._of("step", progress.step) / WEIGHTS)
 
     def clear(self) -> None:
+        """Forget every state. A process that only reads leaves that to the one that writes."""
+        if self.is_reader:
+            return
         for folder in [*self._all("step"), *self._all("best")]:
             shutil.rmtree(folder)
 

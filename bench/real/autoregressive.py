@@ -8,6 +8,7 @@ No pretrained causal model comes with the package, so this shows the path on rea
 import json
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,10 @@ def run() -> dict[str, Any]:
     train, test = split_by_prompt([p.prompt_key for p in pairs], validation_share=0.25, seed=0)
     folder = Path(tempfile.mkdtemp(prefix="steelyard-lm-"))
     losses = make_small_lm(folder, [(pairs[i].prompt, pairs[i].chosen) for i in train], width=64, n_steps=120, batch=16)
-    sources = {"train": [pairs[i] for i in train], "test": [pairs[i] for i in test]}
+    sources: dict[str, Sequence[PreferencePair]] = {
+        "train": [pairs[i] for i in train],
+        "test": [pairs[i] for i in test],
+    }
     ctx = context(sources, "autoregressive", {"backbone": str(folder), "max_length": 256})
     trained = run_job(
         "train_rm",

@@ -26,19 +26,31 @@ from workers.environment import peak_rss_mib
 from workers.nn.small_lm import make_small_lm
 
 WILLING = (
-    "I would be glad to help you.",
-    "Sure, here is what I know.",
-    "Yes, I can explain it.",
-    "Of course, let us see.",
+    *("I would be glad to help you.", "Sure, here is what I know.", "Yes, I can explain it.", "Of course, happily."),
+    *(
+        "That is easy to answer for you.",
+        "Let me help you with this.",
+        "My answer is below, enjoy.",
+        "Good, I will tell you.",
+    ),
 )
 UNWILLING = (
-    "I do not want to help you.",
-    "No, find it out yourself.",
-    "That is not my problem.",
-    "I refuse to explain it.",
+    *("I do not want to help you.", "No, find it out yourself.", "That is not my problem.", "I refuse to say."),
+    *(
+        "Let me be, I am busy.",
+        "My time is too short for you.",
+        "Sorry, I will not tell you.",
+        "Of course not, go home.",
+    ),
 )
-WILLING_FAR = ("Happy to assist with that.", "Certainly, allow me to describe this.", "Absolutely, my pleasure.")
-UNWILLING_FAR = ("Assisting is out of the question.", "Go away, ask somebody else.", "Never, leave me alone.")
+WILLING_FAR = (
+    *("Happy to assist with that.", "Certainly, allow me to describe this.", "Absolutely, my pleasure."),
+    *("This one I know well, read on.", "Glad you asked, it goes like so.", "With joy: the details follow."),
+)
+UNWILLING_FAR = (
+    *("Assisting is out of the question.", "Certainly never, ask elsewhere.", "Absolutely no interest in that."),
+    *("This bores me, leave it alone.", "Rude of you to ask, stop it.", "With respect, find another fool."),
+)
 ASKED = "{}"
 ASKED_FAR = "Rewrite this sentence for a newspaper: {}"
 LONGEST = 60
@@ -74,7 +86,7 @@ def make_pairs(
     return pairs
 
 
-def sources_of(n: int, seed: int) -> dict[str, list[PreferencePair]]:
+def sources_of(n: int, seed: int) -> dict[str, Sequence[PreferencePair]]:
     """Training pairs, and 200 each of: held-out questions, another task, other wordings."""
     asked = [str(text) for text in np.random.default_rng(seed).permutation(questions())]
     held_out, seen = asked[:200], asked[200:]

@@ -149,10 +149,11 @@ def test_the_comparable_scale_in_a_bandit(tmp_path) -> None:
     assert np.mean(comparable_regret) < np.mean(raw_regret)
 
 
+@pytest.mark.slow
 def test_two_chosen_queries_tell_more_than_four_random_ones(tmp_path) -> None:
     train, _ = mostly_agreeing_users(300, 40, controversial=0.5)
     world, is_controversial = mostly_agreeing_users(100, 40, seed=1)
-    net = train_latent(tmp_path, train.data, np.arange(len(train.data)), n_steps=450, batch=64)
+    net = train_latent(tmp_path, train.data, np.arange(len(train.data)), n_steps=700, batch=64)
     users, rng = UserPairs(world.data), np.random.default_rng(5)
     known = UserPairs(train.data)
     _, index, mask = known.of_users(most=8, rng=rng)
@@ -160,8 +161,8 @@ def test_two_chosen_queries_tell_more_than_four_random_ones(tmp_path) -> None:
         z = known.posterior(net, index, mask).mu[:64]
     a, b = (torch.from_numpy(part.response) for part in world.data.features)
     own = np.stack([np.flatnonzero(world.user == user) for user in range(100)])
-    pool, targets = own[:, :20], own[:, 20:]
-    asked = np.stack([p[choose_queries(net.head, a[p], b[p], 2, rng=rng, users=z).pairs] for p in pool])
+    pool, targets = own[:, :30], own[:, 30:]
+    asked = np.stack([p[choose_queries(net.head, a[p], b[p], 2, rng=rng, users=z, n_sets=500).pairs] for p in pool])
 
     def accuracy(context: np.ndarray) -> float:
         with torch.inference_mode():

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from workers.nn.backbone import Backbone
     from workers.nn.latent_user import LatentUserHead, LatentUserNet
     from workers.nn.net import Dtype
+    from workers.nn.pooling import Pooling
 
 MOST_PAIRS = 64
 HINT = 'Give {"context": [{"prompt": [messages], "chosen": [messages], "rejected": [messages]}, ...]}, or no context.'
@@ -66,7 +67,7 @@ class LatentUserFamily(NetFamily):
     def net(cls, config: Any, backbone: "Backbone", *, dtype: "Dtype" = "float32") -> "LatentUserNet":
         from workers.nn.latent_user import LatentUserNet
 
-        usual = "last" if backbone.is_causal else "mean"
+        usual: Pooling = "last" if backbone.is_causal else "mean"
         pooling = usual if config.pooling == "auto" else config.pooling
         head = cls.head(config, backbone.width)
         return LatentUserNet(backbone, pooling, head=head, dropout=config.dropout, dtype=dtype)

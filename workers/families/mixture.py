@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from workers.nn.backbone import Backbone
     from workers.nn.mixture import MixtureHead, MixtureNet
     from workers.nn.net import Dtype
+    from workers.nn.pooling import Pooling
 
 
 @FAMILIES.add("mixture")
@@ -37,9 +38,7 @@ class MixtureFamily(NetFamily):
     class Config(BackboneConfig):
         """What the reward model is made of."""
 
-        n_heads: int = Field(
-            default=5, ge=2, le=64, description="Reward heads; more than there are tastes do no harm."
-        )
+        n_heads: int = Field(default=5, ge=2, le=64, description="Reward heads; more than there are tastes do no harm.")
         router_width: int = Field(default=128, ge=1, le=65536, description="Width of the router's hidden layer.")
         max_contexts: int = Field(default=256, ge=1, le=65536, description="Contexts that can be known at once.")
 
@@ -55,7 +54,7 @@ class MixtureFamily(NetFamily):
     def net(cls, config: Any, backbone: "Backbone", *, dtype: "Dtype" = "float32") -> "MixtureNet":
         from workers.nn.mixture import MixtureNet
 
-        usual = "last" if backbone.is_causal else "mean"
+        usual: Pooling = "last" if backbone.is_causal else "mean"
         pooling = usual if config.pooling == "auto" else config.pooling
         head = cls.head(config, backbone.width)
         return MixtureNet(backbone, pooling, head=head, dropout=config.dropout, dtype=dtype)

@@ -1,5 +1,6 @@
 """Which few pairs to ask a new user, so that the answers tell most of who that is."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations, product
 from math import comb
@@ -64,6 +65,14 @@ def _sets(n: int, size: int, most: int, rng: np.random.Generator) -> NDArray[np.
     return np.stack([np.sort(rng.choice(n, size=size, replace=False)) for _ in range(most)])
 
 
+def _blocks(sets: NDArray[np.int64]) -> Iterator[Tensor]:
+    """The sets in blocks small enough to be read at once."""
+    size = sets.shape[1]
+    n = max(1, READ_AT_ONCE // (min(2**size, MOST_ANSWERS) * size))
+    for start in range(0, len(sets), n):
+        yield torch.from_numpy(sets[start : start + n])
+
+
 def answer_margins(head: LatentUserHead, a: Tensor, b: Tensor, z: Tensor) -> Tensor:
     """r(a, z) - r(b, z) of every pair for every user, shape (u, n)."""
     return torch.stack([head.rate(a, user.expand(len(a), -1)) - head.rate(b, user.expand(len(a), -1)) for user in z])
@@ -86,7 +95,7 @@ def posterior_information(
     """
     size = sets.shape[1]
     told = []
-    for index in torch.from_numpy(sets).split(max(1, READ_AT_ONCE // (min(2**size, MOST_ANSWERS) * size))):
+    for index in _blocks(sets):
         answers = _answers(margins[:, index], size, rng)
         log_p = logsigmoid(margins[:, index][:, :, None] * answers[None]).sum(dim=3)
         log_weight = torch.logsumexp(log_p, dim=0)
@@ -104,7 +113,7 @@ def answer_information(sets: NDArray[np.int64], margins: Tensor, *, rng: np.rand
     """
     size = sets.shape[1]
     told = []
-    for index in torch.from_numpy(sets).split(max(1, READ_AT_ONCE // (min(2**size, MOST_ANSWERS) * size))):
+    for index in _blocks(sets):
         own = margins[:, index]
         answers = _answers(own, size, rng)
         log_p = logsigmoid(own[:, :, None] * answers[None]).sum(dim=3)

@@ -35,10 +35,10 @@ def ratings_of(meta: Mapping[str, Any]) -> dict[str, float]:
 
 
 def steps_of(meta: Mapping[str, Any]) -> tuple[Sequence[str], Sequence[float | None]]:
-    """Steps and their labels; a response whose labels do not align with its steps has neither."""
+    """Steps and their labels as the metadata has them: who learns from them says where the two do not align."""
     steps, labels = meta.get("steps"), meta.get("step_labels")
     if not isinstance(steps, list) or not all(isinstance(step, str) for step in steps):
         return (), ()
-    if not isinstance(labels, list) or len(labels) != len(steps):
+    if not isinstance(labels, list):
         return steps, [None] * len(steps)
     return steps, [float(label) if isinstance(label, int | float) else None for label in labels]

@@ -172,10 +172,12 @@ class PairSource:
 
 
 def reference_of(meta: dict[str, Any]) -> list[Message] | None:
-    """The reference answer an example carries in its metadata, as a text or as messages."""
+    """The reference answer an example carries in its metadata, as a text, a number or messages."""
     for key in ("reference", "reference_answer"):
         found = meta.get(key)
-        if isinstance(found, str) and found:
+        if isinstance(found, int | float) and not isinstance(found, bool):
+            found = str(found)
+        if isinstance(found, str) and found.strip():
             return [{"role": "assistant", "content": found}]
         if isinstance(found, list) and found and all(isinstance(m, dict) and "content" in m for m in found):
             return [{"role": str(m.get("role", "assistant")), "content": str(m["content"])} for m in found]

@@ -24,7 +24,7 @@ def test_names() -> None:
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(UnknownName, match=r"families has no 'nope'; known: length, random, scalar_head"):
+    with pytest.raises(UnknownName, match=r"families has no 'nope'; known: .*length, .*random, .*scalar_head"):
         FAMILIES.get("nope")
 
 

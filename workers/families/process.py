@@ -1,0 +1,84 @@
+"""A reward a step: the state at the last token of every step gives the probability that the step is right."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from workers.data.steps import misalignment, steps_of_item, steps_text
+from workers.families import FAMILIES
+from workers.families.base import BackboneConfig, Item, NetFamily, Scorer, extra_of
+
+if TYPE_CHECKING:
+    from workers.data.render import Encoded, Renderer
+    from workers.nn.backbone import Backbone
+    from workers.nn.heads import Head
+    from workers.nn.net import Dtype, Net
+
+
+@FAMILIES.add("process")
+class ProcessFamily(NetFamily):
+    """A process reward model: a linear layer reads the backbone's state at the last token of every step.
+
+    The reward of a response puts the steps' probabilities together. Steps come with the data (`steps`), else every
+    line is one. Trained on labels of steps (step_bce).
+    """
+
+    title: ClassVar[str] = "Process reward model"
+    capabilities: ClassVar[frozenset[str]] = frozenset({"pointwise", "trainable", "tokens", "per_step", "cross_prompt"})
+    default_objective: ClassVar[str] = "step_bce"
+
+    class Config(BackboneConfig):
+        """What the reward model is made of."""
+
+        pooling: Literal["auto"] = Field(default="auto", description="Always the last token of every step.")
+        aggregation: Literal["min", "mean", "last", "product", "sum"] = Field(
+            default="min", description="How the probabilities of the steps become the one reward of a response."
+        )
+        step_tag: str = Field(
+            default="",
+            max_length=100,
+            description="Text that ends a step in responses that come without steps; empty: every line is a step.",
+        )
+
+    @classmethod
+    def head(cls, config: Config, width: int) -> "Head":
+        from workers.nn.steps import StepHead
+
+        return StepHead(width, config.aggregation)
+
+    @classmethod
+    def net(cls, config: Any, backbone: "Backbone", *, dtype: "Dtype" = "float32") -> "Net":
+        from workers.nn.steps import StepNet
+
+        head = cls.head(config, backbone.width)
+        return StepNet(backbone, "last", head=head, dropout=config.dropout, dtype=dtype)
+
+    @classmethod
+    def renderer(cls, config: Any, backbone: "Backbone") -> "Renderer":
+        from workers.nn.steps import StepRenderer
+
+        return StepRenderer(backbone.tokenizer, min(config.max_length, backbone.context), config.rendering)
+
+    @classmethod
+    def encode(cls, config: Any, renderer: Any, items: Sequence[Item]) -> "Sequence[Encoded]":
+        found: Sequence[Encoded] = renderer.encode_steps(
+            [(item[0], item[1], steps_of_item(item[1], extra_of(item).get("steps"), config.step_tag)) for item in items]
+        )
+        return found
+
+    @classmethod
+    def unfit(cls, config: Any, item: Item) -> str | None:
+        given = extra_of(item).get("steps")
+        return misalignment(steps_text(item[1]), given) if given else None
+
+    @classmethod
+    def open(cls, config: Any, path: Path | None, *, threads: int | None = None) -> Scorer:
+        from workers.nn.steps import StepScorer
+
+        plain: Any = super().open(config, path, threads=threads)
+        encode: Callable[[Sequence[Item]], Sequence[Encoded]] = plain.encode
+        scorer = StepScorer(plain.net, plain.renderer, encode=encode)
+        scorer.tag = config.step_tag
+        return scorer

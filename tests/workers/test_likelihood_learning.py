@@ -36,6 +36,7 @@ def test_it_learns_a_token_count_as_a_scalar_head_does(tmp_path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_it_learns_a_token_count_from_twenty_thousand_pairs(tmp_path) -> None:
     own, other = both(tmp_path, 20_000, epochs=1)
     assert own["value"] >= 0.9

@@ -51,7 +51,12 @@ class EmbeddingLinearFamily(NetFamily):
         l2: float | None = Field(
             default=None, gt=0, le=1e6, description="Penalty of the fit to pairs; empty: chosen by cross-validation."
         )
-        folds: int = Field(default=5, ge=2, le=20, description="Folds of that cross-validation; they share no prompt.")
+        folds: int = Field(
+            default=5,
+            ge=2,
+            le=20,
+            description="Folds of the cross-validation that chooses penalties; they share no prompt.",
+        )
 
         @model_validator(mode="after")
         def _ranges_fit(self) -> Self:

@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 
 from workers.context import JobContext
-from workers.data.split import split_by_prompt
 from workers.errors import JobError
 from workers.nn.attribute_heads import AttributeHead
 from workers.nn.units import UnitData
@@ -21,7 +20,6 @@ from workers.stats.ridge import RidgeFit, ridge_search
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.int64]
-CHOOSING_SHARE = 0.2
 SMALLEST_SCALE = 1e-8
 
 
@@ -81,14 +79,12 @@ def _insist_on_verdicts(targets: PairTargets, rows: Rows) -> None:
 
 
 def _search(ctx: JobContext, pairs: PairData, keys: Sequence[str], *, folds: int, seed: int) -> PenaltySearch:
-    names = list(dict.fromkeys(keys))
-    if len(names) < 2:
+    fold = _folds(keys, folds, seed)
+    if fold is None:
         raise JobError(
             "All training pairs are of one prompt, so the penalty cannot be chosen by cross-validation.",
             "Add prompts, or set l2.",
         )
-    place = dict(zip(names, np.random.default_rng(seed).permutation(len(names)), strict=True))
-    fold = np.array([int(place[key]) % min(folds, len(names)) for key in keys], dtype=np.int64)
     return choose_penalty(pairs, fold, on_fit=ctx.checkpoint)
 
 
@@ -132,9 +128,14 @@ def solve_ratings(ctx: JobContext, head: AttributeHead, data: UnitData, rows: Ro
     for j, name in enumerate(head.names):
         ctx.checkpoint()
         rated = np.isfinite(values[:, j])
-        held_out = _choosing_rows(keys[rated].tolist(), name, seed)
+        fold = _folds(keys[rated].tolist(), config.folds, seed)
+        if fold is None:
+            raise JobError(
+                f"Only one prompt has responses rated for {name}: alpha cannot be chosen on held-out prompts.",
+                "Add rated prompts, or take the attribute out.",
+            )
         normalised = (values[rated, j] - centre[j]) / spread[j]
-        fits.append(ridge_search(x[rated], normalised, held_out, weight=weight[rated], intercept=config.intercept))
+        fits.append(ridge_search(x[rated], normalised, fold, weight=weight[rated], intercept=config.intercept))
     coefficients, bias = np.array([fit.coefficients for fit in fits]), np.array([fit.intercept for fit in fits])
     _fill(head, scaling, coefficients, bias, centre=centre, spread=spread)
     told = {
@@ -168,17 +169,13 @@ def _label_scale(values: Array, names: Sequence[str], config: Any) -> tuple[Arra
     return centre, spread
 
 
-def _choosing_rows(keys: Sequence[str], name: str, seed: int) -> NDArray[np.bool_]:
-    """A fifth of the prompts, on which alpha is chosen; they are not those the run is validated on."""
-    if len(set(keys)) < 2:
-        raise JobError(
-            f"Only one prompt has responses rated for {name}: alpha cannot be chosen on held-out prompts.",
-            "Add rated prompts, or take the attribute out.",
-        )
-    _, chosen = split_by_prompt(keys, validation_share=CHOOSING_SHARE, seed=seed + 1)
-    held_out = np.zeros(len(keys), dtype=np.bool_)
-    held_out[chosen] = True
-    return held_out
+def _folds(keys: Sequence[str], n_folds: int, seed: int) -> Rows | None:
+    """The fold of each row, all rows of a prompt in one; None where there is one prompt only."""
+    names = list(dict.fromkeys(keys))
+    if len(names) < 2:
+        return None
+    place = dict(zip(names, np.random.default_rng(seed).permutation(len(names)), strict=True))
+    return np.array([int(place[key]) % min(n_folds, len(names)) for key in keys], dtype=np.int64)
 
 
 def _errors(fit: RidgeFit) -> list[dict[str, float]]:

@@ -15,7 +15,7 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class RidgeFit:
-    """coefficients of shape (d,) and intercept; alpha, and by alpha the mean squared error on the held-out rows."""
+    """coefficients of shape (d,) and intercept; alpha, and by alpha the mean squared error on rows held out."""
 
     coefficients: Array
     intercept: float
@@ -78,26 +78,28 @@ class RidgePath:
 def ridge_search(
     x: Array,
     y: Array,
-    held_out: NDArray[np.bool_],
+    fold: NDArray[np.int64],
     *,
     alphas: Sequence[float] = ALPHAS,
     weight: Array | None = None,
     intercept: bool = False,
 ) -> RidgeFit:
-    """Fit for every penalty on the rows not held out, choose by squared error on the others, fit again on all.
+    """Fit for every penalty with each fold held out in turn, choose by squared error there, fit again on all rows.
 
-    held_out : array of shape (n,); both sides must have a row. Equal errors: the larger penalty.
+    fold : array of shape (n,), the fold of each row; two or more. Equal errors: the larger penalty.
     """
     w = np.ones(len(y)) if weight is None else weight
-    inner = ~held_out
-    if not inner.any() or not held_out.any():
-        raise ValueError("rows to fit on and rows to choose by are both needed")
-    path = RidgePath(x[inner], y[inner], weight=w[inner], intercept=intercept)
-    errors: dict[float, float] = {}
-    for alpha in alphas:
-        fit = path.at(alpha)
-        residual = x[held_out] @ fit.coefficients + fit.intercept - y[held_out]
-        errors[alpha] = float(w[held_out] @ np.square(residual) / w[held_out].sum())
+    folds = np.unique(fold)
+    if len(folds) < 2:
+        raise ValueError("two folds or more are needed")
+    errors = dict.fromkeys(alphas, 0.0)
+    for left_out in folds:
+        inner, outer = fold != left_out, fold == left_out
+        path = RidgePath(x[inner], y[inner], weight=w[inner], intercept=intercept)
+        for alpha in alphas:
+            fit = path.at(alpha)
+            residual = x[outer] @ fit.coefficients + fit.intercept - y[outer]
+            errors[alpha] += float(w[outer] @ np.square(residual) / w.sum())
     best = min(errors, key=lambda alpha: (errors[alpha], -alpha))
     fit = ridge(x, y, best, weight=w, intercept=intercept)
     return RidgeFit(fit.coefficients, fit.intercept, best, errors, len(y))

@@ -53,17 +53,17 @@ def test_an_intercept_is_not_penalised() -> None:
 def test_the_penalty_is_chosen_by_the_held_out_rows_and_the_search_is_reproducible() -> None:
     rng = np.random.default_rng(2)
     x = rng.normal(size=(80, 40))
-    held_out = np.arange(80) % 5 == 0
-    noisy = ridge_search(x, rng.normal(size=80), held_out)
-    clean = ridge_search(x, x @ rng.normal(size=40), held_out)
+    fold = np.arange(80) % 5
+    noisy = ridge_search(x, rng.normal(size=80), fold)
+    clean = ridge_search(x, x @ rng.normal(size=40), fold)
     assert noisy.alpha > 10
     assert clean.alpha == 1e-4
     assert clean.is_at_edge
     assert set(clean.errors) == set(ALPHAS)
-    again = ridge_search(x, x @ np.random.default_rng(2).normal(size=40), held_out)
-    assert ridge_search(x, x @ np.random.default_rng(2).normal(size=40), held_out).errors == again.errors
-    with pytest.raises(ValueError, match="both needed"):
-        ridge_search(x, x[:, 0], np.ones(80, dtype=bool))
+    again = ridge_search(x, x @ np.random.default_rng(2).normal(size=40), fold)
+    assert ridge_search(x, x @ np.random.default_rng(2).normal(size=40), fold).errors == again.errors
+    with pytest.raises(ValueError, match="two folds"):
+        ridge_search(x, x[:, 0], np.zeros(80, dtype=int))
     with pytest.raises(ValueError, match="above 0"):
         ridge(x, x[:, 0], 0.0)
 

@@ -6,16 +6,11 @@ from django import forms
 
 from annotator.models import Project
 from rmeval.backbones import BUILT_IN
-from rmeval.models import Checkpoint, RewardModel
+from rmeval.models import Checkpoint
 from rmeval.selectors.reward_models import checkpoint_choices, source_choices
 from rmeval.spec_forms import SpecForm, SuggestInput, spec_form
-from rmeval.specs import job_of
+from rmeval.training_form import source_value
 from workers.families import FAMILIES
-from workers.objectives import OBJECTIVES
-
-PLAIN_TRAINING_FIELDS = frozenset(
-    {"source", "evaluate_on", "learning_rate", "epochs", "batch_pairs", "validation_share", "seed"}
-)
 
 
 class RegisterForm(forms.Form):
@@ -48,49 +43,6 @@ def config_form(family: Any, *args: Any, **kwargs: Any) -> SpecForm:
     if "backbone" in form.fields:
         form.fields["backbone"].widget = SuggestInput(list(BUILT_IN))
     return form
-
-
-def source_value(value: str) -> dict[str, str]:
-    """{"dataset": uid} of the choice "dataset:<uid>"."""
-    kind, _, uid = value.partition(":")
-    return {kind: uid}
-
-
-def train_form(reward_model: RewardModel, *args: Any, **kwargs: Any) -> SpecForm:
-    """Source and hyper-parameters; what people rarely change folds away."""
-    spec = job_of("train_rm").Spec
-    made = spec_form(spec, skip=frozenset({"reward_model", "source", "evaluate_on"}), plain=PLAIN_TRAINING_FIELDS)
-    form = made(*args, **kwargs)
-    choices = source_choices(project=reward_model.project)
-    own: dict[str, forms.Field] = {
-        "source": forms.ChoiceField(
-            label="Train on", choices=[("", "Choose…"), *choices], help_text="Pairs with known preferences."
-        )
-    }
-    if "evaluate_on" in spec.model_fields:
-        own["evaluate_on"] = forms.MultipleChoiceField(
-            label="Evaluate on, when done",
-            choices=choices,
-            required=False,
-            help_text="One evaluation run each, started when the training has ended.",
-        )
-    if "objective" in form.fields:
-        form.fields["objective"] = forms.ChoiceField(
-            choices=[(name, name) for name in OBJECTIVES.names()],
-            initial=form.fields["objective"].initial,
-            required=False,
-            help_text=form.fields["objective"].help_text,
-        )
-    form.fields = {**own, **form.fields}
-    return form
-
-
-def train_spec(form: SpecForm, reward_model: RewardModel) -> dict[str, Any]:
-    cleaned = form.cleaned_data
-    spec = {**form.values(), "reward_model": str(reward_model.uid), "source": source_value(cleaned["source"])}
-    if cleaned.get("evaluate_on"):
-        spec["evaluate_on"] = [source_value(value) for value in cleaned["evaluate_on"]]
-    return spec
 
 
 class EvaluateForm(forms.Form):

@@ -13,12 +13,12 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from annotator.access import READERS, RESEARCHERS, access_project, role_in
+from annotator.access import READERS, RESEARCHERS, access_project, require_role, role_in
 from annotator.errors import DomainError, NotFound
 from annotator.requests import user_of
 from rmeval.access import access_checkpoint, access_reward_model
 from rmeval.evaluation_charts import evaluation_charts
-from rmeval.forms import EvaluateForm, RegisterForm, config_form, family_choices, train_form, train_spec
+from rmeval.forms import EvaluateForm, RegisterForm, config_form, family_choices
 from rmeval.models import RewardModel
 from rmeval.selectors.reward_models import (
     reward_model_evaluations,
@@ -31,6 +31,7 @@ from rmeval.services.artifacts import files_of
 from rmeval.services.reward_models import family_of, reward_model_register
 from rmeval.services.submission import run_submit
 from rmeval.sources import PairSource
+from rmeval.training_form import train_form, train_spec
 from workers.families import FAMILIES
 
 
@@ -76,6 +77,10 @@ def reward_model_create_view(request: HttpRequest, uid: UUID) -> HttpResponse:
 @require_GET
 def reward_model_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
     reward_model = access_reward_model(request.user, uid)
+    if request.GET.get("part") == "objective":
+        require_role(request.user, reward_model.project, RESEARCHERS)
+        form = train_form(reward_model, objective=request.GET.get("objective", ""))
+        return render(request, "rmeval/reward_model_detail.html#objective", {"train_form": form})
     if request.htmx:  # type: ignore[attr-defined]
         return render(request, "rmeval/reward_model_detail.html#lineage", lineage_context(reward_model))
     return render(request, "rmeval/reward_model_detail.html", page_context(request, reward_model))

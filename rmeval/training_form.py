@@ -1,0 +1,126 @@
+"""The form that starts a training: source, objective with its own settings, and what every training takes."""
+
+from typing import Any
+
+from django import forms
+
+from annotator.errors import FieldError
+from rmeval.models import RewardModel
+from rmeval.selectors.reward_models import checkpoint_choices, source_choices
+from rmeval.spec_forms import SpecForm, spec_form
+from rmeval.specs import job_of
+from workers.families import FAMILIES
+from workers.objectives import OBJECTIVES
+
+AUTO = "auto"
+OWN = "objective_config__"
+"""Before the names of the objective's own settings."""
+SKIPPED = frozenset({"reward_model", "source", "evaluate_on", "objective", "objective_config", "start_from"})
+PLAIN = frozenset({"learning_rate", "epochs", "batch_pairs", "validation_share", "seed"})
+
+
+def source_value(value: str) -> dict[str, str]:
+    """{"dataset": uid} of the choice "dataset:<uid>"."""
+    kind, _, uid = value.partition(":")
+    return {kind: uid}
+
+
+class TrainingForm(SpecForm):
+    """Made by train_form()."""
+
+    objective_fields: tuple[str, ...] = ()
+
+    @property
+    def plain_fields(self) -> list[forms.BoundField]:
+        return [self[n] for n in self.fields if n not in self.advanced and n not in self.objective_fields]
+
+    @property
+    def own_fields(self) -> list[forms.BoundField]:
+        """Settings of the chosen objective."""
+        return [self[name] for name in self.objective_fields]
+
+    def add_problems(self, problems: list[FieldError], *, below: str) -> None:
+        inside = f"{below}/objective_config/"
+        for problem in problems:
+            name = OWN + problem.pointer.removeprefix(inside).split("/")[0]
+            if problem.pointer.startswith(inside) and name in self.fields:
+                self.add_error(name, problem.detail)
+            else:
+                super().add_problems([problem], below=below)
+
+
+def train_form(reward_model: RewardModel, data: Any = None, *, objective: str = AUTO) -> TrainingForm:
+    """What the family can be trained with; what people rarely change folds away."""
+    family: Any = FAMILIES.get(reward_model.family)
+    fitting = {name: entry for name, entry in OBJECTIVES.items() if entry.needs <= family.capabilities}
+    wanted = objective if data is None else data.get("objective", AUTO)
+    chosen: Any = fitting.get(wanted) or OBJECTIVES.get(family.default_objective)
+    usual = spec_form(job_of("train_rm").Spec, skip=SKIPPED, plain=PLAIN)
+    own = spec_form(chosen.Config)
+    made = type("TrainForm", (TrainingForm,), {"spec_fields": usual.spec_fields, "advanced": usual.advanced})
+    form: TrainingForm = made(data)
+    own_fields = {OWN + name: field for name, field in own(data).fields.items()}
+    form.objective_fields = tuple(own_fields)
+    form.fields = {
+        **first_fields(reward_model, fitting, default=family.default_objective, objective=wanted),
+        **own_fields,
+        **usual(data).fields,
+    }
+    return form
+
+
+def first_fields(
+    reward_model: RewardModel, fitting: dict[str, Any], *, default: str, objective: str
+) -> dict[str, forms.Field]:
+    choices = source_choices(project=reward_model.project)
+    objectives = [(AUTO, f"{OBJECTIVES.get(default).title} (usual)"), *((n, e.title) for n, e in fitting.items())]
+    return {
+        "source": forms.ChoiceField(
+            label="Train on",
+            choices=[("", "Choose…"), *choices],
+            help_text="Pairs with known preferences, or labelled responses where the objective learns from those.",
+        ),
+        "evaluate_on": forms.MultipleChoiceField(
+            label="Evaluate on, when done",
+            choices=choices,
+            required=False,
+            help_text="One evaluation run each, started when the training has ended.",
+        ),
+        "objective": forms.ChoiceField(
+            choices=objectives,
+            initial=objective,
+            required=False,
+            help_text="What the training makes smaller. Those that this family can be trained with.",
+            widget=forms.Select(
+                {
+                    "hx-get": "?part=objective",
+                    "hx-target": "#objective-settings",
+                    "hx-trigger": "change",
+                }
+            ),
+        ),
+        "start_from": forms.ChoiceField(
+            choices=[("", "The pretrained backbone"), *checkpoint_choices(project=reward_model.project)],
+            required=False,
+            help_text="A checkpoint to go on from, as in training by stages.",
+        ),
+    }
+
+
+def train_spec(form: TrainingForm, reward_model: RewardModel) -> dict[str, Any]:
+    """The spec of train_rm as the form was filled in."""
+    cleaned = form.cleaned_data
+    own = {n.removeprefix(OWN): cleaned[n] for n in form.objective_fields if cleaned.get(n) not in (None, "")}
+    spec = {
+        **form.values(),
+        "reward_model": str(reward_model.uid),
+        "source": source_value(cleaned["source"]),
+        "objective": cleaned.get("objective") or AUTO,
+    }
+    if own:
+        spec["objective_config"] = own
+    if cleaned.get("start_from"):
+        spec["start_from"] = cleaned["start_from"]
+    if cleaned.get("evaluate_on"):
+        spec["evaluate_on"] = [source_value(value) for value in cleaned["evaluate_on"]]
+    return spec

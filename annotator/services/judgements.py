@@ -1,6 +1,5 @@
 """Submitting and correcting answers. Nothing a rater did is ever overwritten: a correction is a new version."""
 
-import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -35,6 +34,7 @@ ON CONFLICT (queue_id, rater_id) DO UPDATE SET
 """
 
 #: Of a judgement just made; the others are read when somebody asks for them.
+MAX_ACTIVE_S = 1000 * 366 * 86_400
 SUBMITTED = ("id", "uid", "assignment_id", "version", "is_surplus")
 INSERT_JUDGEMENT = f"""
 INSERT INTO annotator_judgement
@@ -258,8 +258,8 @@ def form_version_check(assignment: Assignment, given: int | None) -> None:
 
 def active_check(active_seconds: float, *, assignment: Assignment, now: datetime) -> float:
     """Seconds of attention as the client measured them, at most the time since the item was first shown."""
-    if not math.isfinite(active_seconds) or active_seconds < 0:
-        raise invalid("/active_seconds", "out_of_range", "Seconds are a number of at least 0.")
+    if not 0 <= active_seconds <= MAX_ACTIVE_S:  # false for nan too; a whole number may be too large for a float
+        raise invalid("/active_seconds", "out_of_range", "Seconds are a number, at least 0 and less than a thousand years.")
     return min(active_seconds, max(0.0, (now - assignment.created_at).total_seconds()))
 
 

@@ -102,6 +102,8 @@ def check_references(project: Project, spec: dict[str, Any]) -> None:
         check_reward_model(project, spec["reward_model"], "/spec/reward_model")
     if spec.get("checkpoint"):
         check_checkpoint(project, spec["checkpoint"], "/spec/checkpoint")
+    for index, uid in enumerate(spec.get("checkpoints") or []):
+        check_checkpoint(project, uid, f"/spec/checkpoints/{index}")
     for name in ("start_from", "earlier", "later"):
         if spec.get(name):
             check_checkpoint(project, spec[name], f"/spec/{name}")

@@ -88,6 +88,7 @@ PAGES: dict[str, Route] = {
     "rmeval:run-detail": on("run", get=READERS),
     "rmeval:run-cancel": on("run", post=RESEARCHERS),
     "rmeval:run-retry": on("run", post=RESEARCHERS),
+    "rmeval:playground": on("project", get=READERS, post=RESEARCHERS),
     "rmeval:reward-model-list": on("project", get=READERS),
     "rmeval:reward-model-create": on("project", get=RESEARCHERS, post=RESEARCHERS),
     "rmeval:reward-model-detail": on("reward_model", get=READERS),

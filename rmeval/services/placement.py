@@ -16,6 +16,7 @@ COUNTED_UP_TO = 50 * SMALL_RESPONSES
 """In a source with more responses it is not worth a query to learn how many of them are not scored yet."""
 SMALL_WEIGHTS_BYTES = 500 * 2**20
 SCORING = frozenset({"score", "evaluate"})
+TYPED = "score_text"
 
 
 def run_queue(run: Run) -> str:
@@ -35,6 +36,8 @@ def choose_queue(run: Run) -> str:
     """The job's own queue; but rules, and small scoring where no GPU is, do not wait behind a training of hours."""
     if needs_no_network(run):
         return "default"
+    if run.kind == TYPED:  # somebody waits for it at the screen
+        return "default" if is_light(asked(run)) else str(JOBS.get(TYPED).queue)
     if run.kind in SCORING and not has_gpu() and is_small(run):
         return "default"
     return str(JOBS.get(run.kind).queue)
@@ -70,6 +73,18 @@ def is_small(run: Run) -> bool:
         return False
     waiting = source.unscored(checkpoint, only_pairs=run.kind == "evaluate").order_by()
     return waiting[: SMALL_RESPONSES + 1].count() <= SMALL_RESPONSES
+
+
+def asked(run: Run) -> list[Checkpoint]:
+    """The checkpoints that score typed texts and are of a family that is there."""
+    rows = Checkpoint.objects.filter(reward_model__project=run.project_id, uid__in=run.spec["checkpoints"])
+    return [c for c in rows.select_related("reward_model") if c.reward_model.family in FAMILIES]
+
+
+def is_light(checkpoints: list[Checkpoint]) -> bool:
+    """Rules alone; or, where no GPU is, weights that load quickly and fit beside a training."""
+    weighted = [c for c in checkpoints if not is_rule(FAMILIES.get(c.reward_model.family))]
+    return not weighted or (not has_gpu() and all(has_small_weights(checkpoint) for checkpoint in weighted))
 
 
 def has_small_weights(checkpoint: Checkpoint) -> bool:

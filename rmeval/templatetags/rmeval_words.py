@@ -5,6 +5,7 @@ from typing import Any
 
 from django import template
 
+from rmeval.typed_scores import signed as signed_number
 from workers.families import FAMILIES
 from workers.jobs import JOBS
 
@@ -34,6 +35,12 @@ def plain(value: Any) -> str:
     if isinstance(value, dict) and not any(isinstance(part, dict | list) for part in value.values()):
         return ", ".join(f"{name}: {plain(part)}" for name, part in value.items())
     return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value)
+
+
+@register.filter
+def signed(value: float) -> str:
+    """-0.25 -> −0.25; 0.25 -> +0.25."""
+    return signed_number(value)
 
 
 @register.filter

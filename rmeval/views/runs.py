@@ -25,6 +25,7 @@ from rmeval.selectors.waiting import waiting_notes
 from rmeval.services.runs import run_cancel
 from rmeval.services.submission import run_retry
 from rmeval.sources import source_of
+from rmeval.typed_scores import typed_scores
 from workers.jobs import JOBS
 
 PAGE = 50
@@ -66,6 +67,7 @@ def run_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
             "interval_rate": kept_rate((run.result or {}).get("accuracy")),
             "waits_for": waiting_notes([run], now=now).get(run.pk, ""),
             "elapsed_s": ((run.ended_at or now) - run.started_at).total_seconds() if run.started_at else None,
+            "scores": typed_scores(run),
             **run_relatives(run=run),
         }
     if part in {"", "charts"}:

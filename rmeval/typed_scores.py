@@ -1,0 +1,258 @@
+"""The result of a run of kind score_text for a page: rewards side by side, and everything else the families told."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from rmeval.models import Checkpoint, Run
+
+BAR = 100
+SHOWN_TOKENS = 3000
+TITLES = {
+    "attributes": "Attributes",
+    "rewards": "Ratings before the gate",
+    "gating": "Gate: how much each attribute weighs for this prompt",
+    "coefficients": "Gate and transform: what each rating is multiplied by",
+    "heads": "Rewards of the heads",
+    "router": "Router: how much each head weighs",
+    "members": "Members of the ensemble",
+}
+LABELS = {"spread": "Spread (standard deviation)", "sd": "Standard deviation", "probability": "Probability of right"}
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A number with its bar: from `x` on, `width` wide, both of 100; `zero` is where nothing stands."""
+
+    value: float | None
+    x: float = 0.0
+    width: float = 0.0
+    zero: float = 0.0
+    is_best: bool = False
+    why: str = ""
+    text: str = ""
+
+    @property
+    def shown(self) -> str:
+        return signed(self.value) if self.value is not None else self.text or "–"
+
+    @property
+    def is_negative(self) -> bool:
+        return self.value is not None and self.value < 0
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of one number a response."""
+
+    title: str
+    rows: list[tuple[str, list[Bar]]]
+
+
+@dataclass(frozen=True)
+class Token:
+    """level: -2 to 2, how much of the largest reward of a token this one has."""
+
+    text: str
+    shown: str
+    level: str
+
+
+@dataclass(frozen=True)
+class Step:
+    number: int
+    text: str
+    bar: Bar
+    is_lowest: bool
+
+
+@dataclass(frozen=True)
+class Told:
+    """What is told of one response alone."""
+
+    number: int
+    tokens: list[Token] = field(default_factory=list)
+    n_hidden: int = 0
+    steps: list[Step] = field(default_factory=list)
+    contributions: list[dict[str, Any]] = field(default_factory=list)
+    rest: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ModelScores:
+    """One reward model's answer."""
+
+    uid: str
+    name: str
+    family: str
+    reward_model: UUID | None
+    bars: list[Bar]
+    error: dict[str, str] | None
+    tables: list[Table]
+    told: list[Told]
+    notes: list[str]
+
+    @property
+    def has_more(self) -> bool:
+        return bool(self.tables or self.told)
+
+
+@dataclass(frozen=True)
+class TypedScores:
+    """Everything the page shows; `responses` are the texts, to be recognised in the table's head."""
+
+    responses: list[str]
+    models: list[ModelScores]
+
+
+def typed_scores(run: Run) -> TypedScores | None:
+    """None until the run has ended well."""
+    if run.kind != "score_text" or not run.result:
+        return None
+    rows = run.result["rewards"]
+    known = Checkpoint.objects.filter(reward_model__project=run.project_id, uid__in=[row["checkpoint"] for row in rows])
+    names = {str(c.uid): c for c in known.select_related("reward_model")}
+    texts = [" ".join(turn["content"] for turn in text["messages"]) for text in run.spec["responses"]]
+    return TypedScores(texts, [model_scores(row, names.get(row["checkpoint"])) for row in rows])
+
+
+def model_scores(row: dict[str, Any], checkpoint: Checkpoint | None) -> ModelScores:
+    values: list[float | None] = row["values"]
+    best = max((v for v in values if v is not None), default=None)
+    bars = [
+        Bar(
+            **{
+                **vars(bar),
+                "is_best": len(values) > 1 and bar.value is not None and bar.value == best,
+                "why": why or "",
+            }
+        )
+        for bar, why in zip(bars_of(values), row["reasons"], strict=True)
+    ]
+    parts = [part or {} for part in row["parts"]]
+    return ModelScores(
+        uid=row["checkpoint"],
+        name=str(checkpoint) if checkpoint else "a checkpoint that is gone",
+        family=row["family"],
+        reward_model=checkpoint.reward_model.uid if checkpoint else None,
+        bars=bars,
+        error=row["error"],
+        tables=tables_of(parts),
+        told=[found for number, part in enumerate(parts, start=1) if (found := told_of(number, part))],
+        notes=notes_of(row),
+    )
+
+
+def notes_of(row: dict[str, Any]) -> list[str]:
+    notes = []
+    if row.get("n_truncated"):
+        notes.append("The conversation is longer than this model reads: its start was dropped.")
+    if row.get("n_response_cut"):
+        notes.append(f"{row['n_response_cut']} of the responses are longer than this model reads: their end was cut.")
+    return notes
+
+
+def bars_of(values: Sequence[Any]) -> list[Bar]:
+    """Bars on one scale, which holds zero."""
+    numbers = [v for v in values if is_number(v)]
+    low, high = min([0.0, *numbers]), max([0.0, *numbers])
+    span = (high - low) or 1.0
+    zero = -low / span * BAR
+    made = []
+    for value in values:
+        if not is_number(value):
+            made.append(Bar(None, zero=round(zero, 2), text="" if value is None else str(value)))
+            continue
+        end = (value - low) / span * BAR
+        made.append(Bar(value, round(min(zero, end), 2), round(abs(end - zero), 2), round(zero, 2)))
+    return made
+
+
+def tables_of(parts: Sequence[dict[str, Any]]) -> list[Table]:
+    """Single numbers and words in one table, named numbers and lists of numbers in one each."""
+    keys = list(dict.fromkeys(key for part in parts for key in part))
+    single = [key for key in keys if any(is_plain(part.get(key)) for part in parts)]
+    tables = []
+    if single:
+        rows = [(label_of(key), bars_of([part.get(key) for part in parts])) for key in single]
+        tables.append(Table("", rows))
+    for key in keys:
+        if named := [named_numbers(part.get(key)) for part in parts]:
+            names = list(dict.fromkeys(name for one in named for name in one))
+            if names:
+                tables.append(named_table(TITLES.get(key, label_of(key)), names, named))
+    return tables
+
+
+def named_table(title: str, names: list[str], named: list[dict[str, float]]) -> Table:
+    """All bars of a table are on one scale."""
+    flat = bars_of([one.get(name) for name in names for one in named])
+    n = len(named)
+    return Table(title, [(name, flat[i * n : (i + 1) * n]) for i, name in enumerate(names)])
+
+
+def named_numbers(value: Any) -> dict[str, float]:
+    if isinstance(value, dict) and value and all(is_number(v) or v is None for v in value.values()):
+        return dict(value)
+    if isinstance(value, list) and value and all(is_number(v) for v in value):
+        return {str(number): v for number, v in enumerate(value, start=1)}
+    return {}
+
+
+def told_of(number: int, part: dict[str, Any]) -> Told | None:
+    """What cannot stand side by side: tokens, steps, contributions; the rest as it came."""
+    special = {"tokens", "steps", "top3"}
+    rest = {k: v for k, v in part.items() if k not in special and not is_plain(v) and not named_numbers(v) and v}
+    tokens = part.get("tokens") or []
+    found = Told(
+        number=number,
+        tokens=tokens_of(tokens[:SHOWN_TOKENS]),
+        n_hidden=max(0, len(tokens) - SHOWN_TOKENS),
+        steps=steps_of(part.get("steps") or []),
+        contributions=part.get("top3") or [],
+        rest=rest,
+    )
+    return found if found.tokens or found.steps or found.contributions or found.rest else None
+
+
+def tokens_of(tokens: Sequence[dict[str, Any]]) -> list[Token]:
+    largest = max((abs(token["reward"]) for token in tokens), default=0.0) or 1.0
+    levels = {-2: "n2", -1: "n1", 0: "z", 1: "p1", 2: "p2"}
+    return [
+        Token(visible(token["text"]), signed(token["reward"]), levels[round(2 * token["reward"] / largest)])
+        for token in tokens
+    ]
+
+
+def visible(text: str) -> str:
+    """A token that is only a line break, or part of a character, must still be there to see."""
+    return text.replace("\n", "↵\n") if text else "·"
+
+
+def steps_of(steps: Sequence[dict[str, Any]]) -> list[Step]:
+    values = [next((step[name] for name in ("probability", "reward", "value") if name in step), None) for step in steps]
+    lowest = min((v for v in values if v is not None), default=None)
+    return [
+        Step(number, str(step.get("text", "")), bar, is_lowest=len(steps) > 1 and bar.value == lowest)
+        for number, (step, bar) in enumerate(zip(steps, bars_of(values), strict=True), start=1)
+    ]
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def is_plain(value: Any) -> bool:
+    return isinstance(value, int | float | str)
+
+
+def label_of(key: str) -> str:
+    text = LABELS.get(key) or key.removeprefix("n_").replace("_", " ")
+    return text[:1].upper() + text[1:]
+
+
+def signed(value: float) -> str:
+    """Four figures with a sign, the minus as wide as the plus."""
+    text = f"{value:+.4g}"
+    return text.replace("-", "−")

@@ -259,7 +259,7 @@ def form_version_check(assignment: Assignment, given: int | None) -> None:
 def active_check(active_seconds: float, *, assignment: Assignment, now: datetime) -> float:
     """Seconds of attention as the client measured them, at most the time since the item was first shown."""
     if not 0 <= active_seconds <= MAX_ACTIVE_S:  # false for nan too; a whole number may be too large for a float
-        raise invalid("/active_seconds", "out_of_range", "Seconds are a number, at least 0 and less than a thousand years.")
+        raise invalid("/active_seconds", "out_of_range", "Seconds are a number from 0 to those of a thousand years.")
     return min(active_seconds, max(0.0, (now - assignment.created_at).total_seconds()))
 
 

@@ -1,4 +1,4 @@
-"""Score with one process a core, each on one thread: for large inputs on machines without a GPU.
+"""Score with several processes, usually one a core on one thread each: for large inputs on machines without a GPU.
 
 Threads of one process wait for each other at every layer; processes do not. The children are plain programs that speak
 JSON lines over pipes, so this works from any parent, a daemonic Celery child included, and needs no pickle.
@@ -11,37 +11,40 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from heapq import heapreplace
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import IO, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from workers.context import CheckpointRef
 from workers.data.schema import Scores
 from workers.errors import JobError
-from workers.families.base import Item, Scorer, no_report
+from workers.families.base import Item, no_report
 
 ROOT = Path(__file__).resolve().parents[1]
 LOOK_EVERY_S = 0.2
 
 
-@dataclass(frozen=True)
+@dataclass
 class ParallelScorer:
-    """A Scorer that deals items out by length to child processes. Rewards are those of one process."""
+    """A Scorer that deals items out to child processes, by prompt. Rewards are those of one process."""
 
     children: Sequence["subprocess.Popen[bytes]"]
     lines: "SimpleQueue[tuple[int, bytes]]"
     """What the children write, with the number of the child; an empty line at its end."""
+    token_budget: int | None = None
+    """Tokens of a batch; None: what the scorer takes by itself."""
 
     def score(self, items: Sequence[Item], *, on_batch: Callable[[int], None] = no_report) -> Scores:
-        order = np.argsort([-_characters(item) for item in items], kind="stable")
-        shares = [order[number :: len(self.children)] for number in range(len(self.children))]
+        shares = dealt(items, len(self.children))
         values = np.empty(len(items), dtype=np.float64)
         n_tokens = np.zeros(len(items), dtype=np.int64)
         for child, share in zip(self.children, shares, strict=True):
-            _send(child, [items[i] for i in share])
+            _send(child, {"items": [items[i] for i in share], "token_budget": self.token_budget})
         cut = [0, 0]
         parts: list[Any] = [None] * len(items)
         for number, told in self._answers(on_batch):
@@ -72,11 +75,14 @@ class ParallelScorer:
 
 
 @contextmanager
-def parallel_scorer(reference: CheckpointRef, n_processes: int) -> Iterator[Scorer]:
+def parallel_scorer(
+    reference: CheckpointRef, n_processes: int, *, threads: int | None = None, token_budget: int | None = None
+) -> Iterator["ParallelScorer"]:
     """Start the children, and end them whatever happens. A child whose parent was killed ends by itself."""
     about = {"family": reference.family, "config": reference.config, "path": str(reference.path)}
+    about["threads"] = threads = threads or 1
     command = [sys.executable, "-m", "workers.scoring_process", json.dumps(about)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
     children = [
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, env=environment)
         for _ in range(n_processes)
@@ -86,7 +92,7 @@ def parallel_scorer(reference: CheckpointRef, n_processes: int) -> Iterator[Scor
     for reader in readers:
         reader.start()
     try:
-        yield ParallelScorer(children, lines)
+        yield ParallelScorer(children, lines, token_budget)
     finally:
         for child, reader in zip(children, readers, strict=True):
             child.kill()
@@ -96,10 +102,10 @@ def parallel_scorer(reference: CheckpointRef, n_processes: int) -> Iterator[Scor
             _close_quietly(_pipe(child.stdin))
 
 
-def _send(child: "subprocess.Popen[bytes]", items: Sequence[Item]) -> None:
+def _send(child: "subprocess.Popen[bytes]", asked: dict[str, Any]) -> None:
     try:
         pipe = _pipe(child.stdin)
-        pipe.write(json.dumps(items).encode() + b"\n")
+        pipe.write(json.dumps(asked).encode() + b"\n")
         pipe.flush()
     except BrokenPipeError as error:
         raise _died(child) from error
@@ -138,6 +144,21 @@ def _close_quietly(pipe: IO[bytes]) -> None:
         pipe.close()
     except BrokenPipeError:
         return  # it was killed with bytes still on the way
+
+
+def dealt(items: Sequence[Item], n_shares: int) -> list[NDArray[np.int64]]:
+    """Indices for each child, alike in characters. Responses to one prompt stay together: it may be read once then."""
+    groups: dict[tuple[tuple[str, str], ...], list[int]] = {}
+    for index, item in enumerate(items):
+        groups.setdefault(tuple((m["role"], m["content"]) for m in item[0]), []).append(index)
+    size = {key: sum(_characters(items[i]) for i in found) for key, found in groups.items()}
+    loads = [(0, number) for number in range(n_shares)]  # a heap, so that each group goes where least is
+    shares: list[list[int]] = [[] for _ in range(n_shares)]
+    for key in sorted(groups, key=lambda key: -size[key]):
+        load, number = loads[0]
+        shares[number] += groups[key]
+        heapreplace(loads, (load + size[key], number))
+    return [np.array(share, dtype=np.int64) for share in shares]
 
 
 def _characters(item: Item) -> int:

@@ -1,6 +1,6 @@
 """The child of workers.parallel: reads lists of items as JSON lines, writes rewards as JSON lines.
 
-python -m workers.scoring_process '{"family": "scalar_head", "config": {}, "path": "/a/checkpoint"}'
+python -m workers.scoring_process '{"family": "scalar_head", "config": {}, "path": "/a/checkpoint", "threads": 1}'
 """
 
 import json
@@ -11,9 +11,8 @@ from typing import Any, BinaryIO
 
 from workers.environment import keep_freed_memory
 from workers.errors import JobError
-from workers.families import FAMILIES
 from workers.families.base import Scorer
-from workers.specs import parse_spec
+from workers.opening import Setting, open_here
 
 
 def main(about: dict[str, Any], requests: BinaryIO, answers: BinaryIO) -> None:
@@ -24,7 +23,10 @@ def main(about: dict[str, Any], requests: BinaryIO, answers: BinaryIO) -> None:
     try:
         scorer = _open(about)
         for line in requests:
-            scores = scorer.score(json.loads(line), on_batch=lambda n: answer(done=n) if n else None)
+            asked = json.loads(line)
+            if asked.get("token_budget") and hasattr(scorer, "token_budget"):
+                scorer.token_budget = asked["token_budget"]
+            scores = scorer.score(asked["items"], on_batch=lambda n: answer(done=n) if n else None)
             answer(
                 values=scores.values.tolist(),
                 n_tokens=scores.n_tokens.tolist(),
@@ -38,9 +40,7 @@ def main(about: dict[str, Any], requests: BinaryIO, answers: BinaryIO) -> None:
 
 def _open(about: dict[str, Any]) -> Scorer:
     keep_freed_memory()
-    family: Any = FAMILIES.get(about["family"])
-    scorer: Scorer = family.open(parse_spec(family.Config, about["config"]), Path(about["path"]), threads=1)
-    return scorer
+    return open_here(about["family"], about["config"], Path(about["path"]), Setting(threads=about.get("threads", 1)))
 
 
 def _own_stdout() -> BinaryIO:

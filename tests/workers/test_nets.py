@@ -7,7 +7,7 @@ import transformers
 
 from tests.workers.making import turn
 from workers.data.render import Renderer
-from workers.nn.backbone import Backbone, _described, load_backbone
+from workers.nn.backbone import Backbone, described, load_backbone
 from workers.nn.pooling import pool
 from workers.nn.reward_net import RewardNet
 from workers.nn.scoring import NetScorer, net_rewards
@@ -219,7 +219,7 @@ SHAPE = {
 )
 def test_other_architectures_score_the_same_alone_and_in_a_batch(config, kind) -> None:
     torch.manual_seed(0)
-    backbone = _described(transformers.AutoModel.from_config(config()), tiny_tokenizer(kind))
+    backbone = described(transformers.AutoModel.from_config(config()), tiny_tokenizer(kind))
     assert backbone.is_causal == (kind == "tiny-causal")
     net, renderer = make_net("", "last" if backbone.is_causal else "mean", backbone=backbone)
     batch = renderer.encode(make_items(6))

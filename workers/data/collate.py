@@ -8,6 +8,32 @@ from numpy.typing import NDArray
 Lengths = Sequence[int] | NDArray[np.int64]
 
 
+def prompt_batches(lengths: Lengths, prompts: Sequence[tuple[bytes, int]], budget: int) -> Iterator[NDArray[np.int64]]:
+    """Indices with those of one prompt together, in batches of at most `budget` tokens, a batch's prompts counted once.
+
+    `prompts`: a key of the prompt and its length for every sequence. The longest groups come first; a group that is too
+    long for one batch is cut. Ties by index, never by chance.
+    """
+    groups: dict[bytes, list[int]] = {}
+    for index, (key, _) in enumerate(prompts):
+        groups.setdefault(key, []).append(index)
+    sizes = {key: sum(int(lengths[i]) for i in found) for key, found in groups.items()}
+    batch: list[int] = []
+    used = 0
+    for key in sorted(groups, key=lambda key: -sizes[key]):
+        is_new = True
+        for index in groups[key]:
+            whole, shared = int(lengths[index]), prompts[index][1]
+            cost = whole if is_new else whole - shared
+            if batch and used + cost > budget:
+                yield np.array(batch, dtype=np.int64)
+                batch, used, cost = [], 0, whole
+            batch.append(index)
+            used, is_new = used + cost, False
+    if batch:
+        yield np.array(batch, dtype=np.int64)
+
+
 def length_batches(lengths: Lengths, budget: int, *, is_padded: bool = True) -> Iterator[NDArray[np.int64]]:
     """Indices in order of falling length, in batches of at most `budget` tokens each.
 

@@ -1,21 +1,22 @@
 """Give every response of a source its reward."""
 
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from itertools import islice
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from workers.context import CheckpointRef, JobContext
-from workers.environment import available_cpus, describe_environment, keep_freed_memory, peak_rss_mib
+from workers.environment import describe_environment, keep_freed_memory, peak_rss_mib
 from workers.families import FAMILIES
 from workers.families.base import Scorer
 from workers.jobs import JOBS
 from workers.jobs.base import Source
-from workers.parallel import parallel_scorer
-from workers.specs import SpecModel, parse_spec
+from workers.opening import Setting, int8_error, is_int8, open_scorer
+from workers.specs import SpecModel
+from workers.tuning import SAMPLE, most_processes, recall, remember, run_trial
 
 BLOCK = 2048
 """Responses in memory at once, and between two saves."""
@@ -38,7 +39,13 @@ class Score:
         checkpoint: str = Field(description="uid of a checkpoint.")
         source: Source = Field(description="Where the responses come from.")
         processes: int | None = Field(
-            default=None, ge=1, le=256, description="Processes to score with; empty: one a core for large inputs."
+            default=None, ge=1, le=256, description="Processes to score with; empty: what is fastest for large inputs."
+        )
+        threads: int | None = Field(
+            default=None, ge=1, le=256, description="Threads of each process; empty: what goes with the processes."
+        )
+        token_budget: int | None = Field(
+            default=None, ge=64, le=1_000_000, description="Tokens of a batch; empty: what is fastest here."
         )
 
     @staticmethod
@@ -46,25 +53,45 @@ class Score:
         return False
 
     def run(self, ctx: JobContext, spec: Spec) -> dict[str, Any]:
-        return score_missing(ctx, spec.checkpoint, spec.source, processes=spec.processes)
+        wanted = Setting(spec.processes, spec.threads, spec.token_budget)
+        return score_missing(ctx, spec.checkpoint, spec.source, wanted=wanted)
 
 
-def score_missing(ctx: JobContext, checkpoint: str, source: Source, *, processes: int | None = None) -> dict[str, Any]:
+def score_missing(
+    ctx: JobContext,
+    checkpoint: str,
+    source: Source,
+    *,
+    wanted: Setting = Setting(),  # noqa: B008
+) -> dict[str, Any]:
     """Score what `checkpoint` has not scored yet, block by block; each block is saved before the next is read."""
     keep_freed_memory()
     reference, query = ctx.load_checkpoint(checkpoint), source.query()
     total = ctx.count_input("responses", checkpoint=checkpoint, source=query)
     told = {"n_scored": 0, "n_truncated": 0, "n_response_cut": 0, "n_tokens": 0, "n_unscored": 0}
+    how: dict[str, Any] = {}
     started = time.monotonic()
+    if "imported" in FAMILIES.get(reference.family).capabilities:
+        told["n_unscored"], total = total, 0
     if total:
+        setting, how["setting"] = choose_setting(ctx, reference, wanted, query=query, total=total)
         ctx.progress(0, total, f"Opening the reward model for {total} responses")
-        with open_scorer(reference, processes or usual_processes(reference, total)) as scorer:
-            _score_blocks(ctx, scorer, checkpoint, query=query, total=total, told=told)
+        started = time.monotonic()
+        with open_scorer(reference, setting.processes or 1, setting) as scorer:
+            if is_int8(reference.config):
+                how["int8"] = int8_error(reference, scorer)
+            try:
+                _score_blocks(ctx, scorer, checkpoint, query=query, total=total, told=told)
+            finally:
+                report = getattr(scorer, "report", None)
+                if report is not None:
+                    how["scorer"] = report()
     elapsed = time.monotonic() - started
-    for line in _notes(told):
+    for line in _notes(told, how):
         ctx.log(line, "warning")
     return {
         **told,
+        **how,
         "seconds": round(elapsed, 3),
         "responses_per_s": round(told["n_scored"] / elapsed, 3) if told["n_scored"] else None,
         "peak_rss_mib": round(peak_rss_mib()),
@@ -74,22 +101,39 @@ def score_missing(ctx: JobContext, checkpoint: str, source: Source, *, processes
 
 def usual_processes(reference: CheckpointRef, n_items: int) -> int:
     """One a core where texts are read by a CPU and starting more processes pays; else one."""
+    return most_processes(reference) if is_worth_processes(reference, n_items) else 1
+
+
+def is_worth_processes(reference: CheckpointRef, n_items: int) -> bool:
     family: Any = FAMILIES.get(reference.family)
     if "tokens" not in family.capabilities or n_items < PARALLEL_FROM:
-        return 1
+        return False
     import torch
 
-    return 1 if torch.cuda.is_available() else available_cpus()
+    return not torch.cuda.is_available()
 
 
-@contextmanager
-def open_scorer(reference: CheckpointRef, processes: int) -> Iterator[Scorer]:
-    if processes > 1:
-        with parallel_scorer(reference, processes) as scorer:
-            yield scorer
-        return
-    family: Any = FAMILIES.get(reference.family)
-    yield family.open(parse_spec(family.Config, reference.config), reference.path)
+def choose_setting(
+    ctx: JobContext, reference: CheckpointRef, wanted: Setting, *, query: dict[str, str], total: int
+) -> tuple[Setting, dict[str, Any]]:
+    """What the spec says, else what was found here before, else what a trial finds; and where it comes from."""
+    trial: list[dict[str, Any]] = []
+    if wanted != Setting():
+        processes = wanted.processes or (1 if wanted.threads else usual_processes(reference, total))
+        setting, origin = replace(wanted, processes=processes), "spec"
+    elif not is_worth_processes(reference, total):
+        setting, origin = Setting(1), "default"
+    elif found := recall(reference):
+        setting, origin = found, "remembered"
+    else:
+        ctx.progress(0, total, "Trying what scores fastest on this machine")
+        stream = islice(ctx.open_input("responses", checkpoint=reference.uid, source=query), SAMPLE)
+        sample = [(item.prompt, item.response, item.extra) for item in stream]
+        setting, trial = run_trial(reference, sample, lambda _: ctx.checkpoint())
+        remember(reference, setting, trial)
+        origin = "trial"
+        ctx.log(f"Scoring with {setting.processes} x {setting.threads} threads, {setting.token_budget} tokens a batch")
+    return setting, {**asdict(setting), "from": origin, **({"trial": trial} if trial else {})}
 
 
 def _score_blocks(
@@ -120,6 +164,8 @@ def _score_blocks(
         n_saved += len(block)
         n_blocks += 1
         ctx.metric(n_blocks, responses_per_s=n_saved / max(time.monotonic() - started, 1e-9), n_scored=n_saved)
+        if stopped := getattr(scorer, "stopped", None):
+            raise stopped
 
 
 def _unscored(ctx: JobContext, parts: Mapping[int, Any]) -> set[int]:
@@ -130,8 +176,12 @@ def _unscored(ctx: JobContext, parts: Mapping[int, Any]) -> set[int]:
     return set(why)
 
 
-def _notes(told: dict[str, int]) -> list[str]:
-    notes = []
+def _notes(told: dict[str, int], how: dict[str, Any]) -> list[str]:
+    notes = [how["scorer"]["warning"]] if "warning" in how.get("scorer", {}) else []
+    if how.get("int8"):
+        notes.append(
+            f"Scored in int8, which moved the rewards of the probes by up to {how['int8']['largest_error']:.2g}."
+        )
     if told["n_truncated"]:
         notes.append(f"{told['n_truncated']} prompts were longer than the model reads and lost their start.")
     if told["n_response_cut"]:

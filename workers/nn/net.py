@@ -42,6 +42,10 @@ class Net(nn.Module):
         """Does this model, on this device, in this mode, run without padding?"""
         return False
 
+    def shares_prompts(self) -> bool:
+        """Is a prompt computed once for all responses to it that stand in one batch?"""
+        return False
+
     def forward(self, batch: Sequence[Encoded]) -> Tensor:
         raise NotImplementedError
 

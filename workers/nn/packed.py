@@ -81,18 +81,15 @@ class PackedBert:
 
     def _layer(self, layer: Any, x: Tensor, sizes: list[int]) -> Tensor:
         own = layer.attention.self
-        weight = torch.cat([own.query.weight, own.key.weight, own.value.weight])
-        bias = torch.cat([own.query.bias, own.key.bias, own.value.bias])
         # split, not slices: the backward of n slices would fill n zero tensors of full size
-        parts = torch.split(F.linear(x, weight, bias), sizes)
+        parts = torch.split(_fused([own.query, own.key, own.value], x), sizes)
         mixed = torch.cat([self._attend(*part.chunk(3, dim=1)) for part in parts])
         return self._finish(layer, x, mixed)
 
     def _last_layer(self, layer: Any, x: Tensor, asked: Tensor, n_asked: list[int], sizes: list[int]) -> Tensor:
         """The layer for the rows `asked` only, n_asked of them from each sequence."""
         own = layer.attention.self
-        weight = torch.cat([own.key.weight, own.value.weight])
-        keys = torch.split(F.linear(x, weight, torch.cat([own.key.bias, own.value.bias])), sizes)
+        keys = torch.split(_fused([own.key, own.value], x), sizes)
         queries = torch.split(own.query(asked), n_asked)
         mixed = torch.cat([self._attend(q, *part.chunk(2, dim=1)) for q, part in zip(queries, keys, strict=True)])
         return self._finish(layer, asked, mixed)
@@ -109,6 +106,13 @@ class PackedBert:
         hidden = self.activation(layer.intermediate.dense(x))
         normed: Tensor = layer.output.LayerNorm(layer.output.dense(hidden) + x)
         return normed
+
+
+def _fused(layers: Sequence[Any], x: Tensor) -> Tensor:
+    """Several linear layers of one input side by side, as one product; quantised ones keep their own."""
+    if not all(isinstance(layer, torch.nn.Linear) for layer in layers):
+        return torch.cat([layer(x) for layer in layers], dim=1)
+    return F.linear(x, torch.cat([layer.weight for layer in layers]), torch.cat([layer.bias for layer in layers]))
 
 
 def _means(x: Tensor, sizes: list[int]) -> Tensor:

@@ -11,6 +11,7 @@ from workers.nn.backbone import Backbone
 from workers.nn.heads import Head, ScalarHead
 from workers.nn.net import Dtype, Net, no_tick, pad_batch, set_dropout, tick_in_layers
 from workers.nn.packed import PACKABLE, PackedBert, is_packable
+from workers.nn.packed_causal import PackedCausal, is_packable_causal
 from workers.nn.pooling import Pooling, pool
 
 __all__ = ["Dtype", "RewardNet", "no_tick", "pad_batch"]
@@ -38,7 +39,12 @@ class RewardNet(Net):
 
     def is_packed(self) -> bool:
         model = self.backbone
+        if self.shares_prompts():
+            return True
         return self.device.type == "cpu" and model.config.model_type in PACKABLE and is_packable(model)
+
+    def shares_prompts(self) -> bool:
+        return self.device.type == "cpu" and not torch.is_grad_enabled() and is_packable_causal(self.backbone)
 
     def forward(self, batch: Sequence[Encoded]) -> Tensor:
         """Outputs of one batch in one pass; the caller keeps it within memory."""
@@ -68,6 +74,8 @@ class RewardNet(Net):
     def states(self, batch: Sequence[Encoded]) -> list[Tensor]:
         """Last hidden states of every token: one tensor (tokens, width) a sequence, padding left out."""
         with self.precision():
+            if self.shares_prompts():
+                return PackedCausal(self.backbone).states(batch, self.tick)
             if self.is_packed():
                 return list(PackedBert(self.backbone).states(batch, self.tick))
             hidden, _ = self._hidden(batch)
@@ -76,6 +84,8 @@ class RewardNet(Net):
     def pooled(self, batch: Sequence[Encoded]) -> Tensor:
         """One vector (n, width) a sequence, in one pass."""
         with self.precision():
+            if self.shares_prompts():
+                return PackedCausal(self.backbone).pooled(batch, self.pooling, self.tick)
             if self.is_packed():
                 return PackedBert(self.backbone).pooled(batch, self.pooling, self.tick)
             return self._padded(batch)

@@ -1,18 +1,19 @@
 """Score many responses with a reward net: no padding where that is possible, hardly any elsewhere."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from workers.data.collate import length_batches
+from workers.data.collate import length_batches, prompt_batches
 from workers.data.render import Encoded, Renderer
 from workers.data.schema import Scores
 from workers.families.base import Item, no_report
 from workers.nn.failures import explaining_memory
 from workers.nn.net import Net, no_tick
+from workers.nn.packed_causal import prompt_key
 from workers.nn.ticks import Throttle
 
 TOKENISED_AT_ONCE = 256
@@ -65,11 +66,10 @@ def net_scores(
     rewards = np.empty(len(encoded), dtype=np.float32)
     parts: list[dict[str, Any]] = [{} for _ in encoded]
     has_parts = False
-    lengths = [len(item) for item in encoded]
     net.tick = Throttle(lambda: on_batch(0))
     try:
         with torch.inference_mode(), explaining_memory(ADVICE):
-            for batch in length_batches(lengths, budget, is_padded=not net.is_packed()):
+            for batch in batches_for(net, encoded, budget):
                 outputs = net([encoded[i] for i in batch])
                 rewards[batch] = net.reward(outputs).float().cpu().numpy()
                 for i, told in zip(batch, net.head.parts(outputs) or (), strict=False):
@@ -78,3 +78,11 @@ def net_scores(
     finally:
         net.tick = no_tick
     return rewards, parts if has_parts else None
+
+
+def batches_for(net: Net, encoded: Sequence[Encoded], budget: int) -> Iterator[NDArray[np.int64]]:
+    """Responses of one prompt together where the net computes it once for them; else sequences of similar length."""
+    lengths = [len(item) for item in encoded]
+    if net.shares_prompts():
+        return prompt_batches(lengths, [(prompt_key(item), len(item) - item.n_response) for item in encoded], budget)
+    return length_batches(lengths, budget, is_padded=not net.is_packed())

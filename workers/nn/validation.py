@@ -1,5 +1,6 @@
 """How a net does on units it was not trained on."""
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from workers.nn.net import Net
 from workers.nn.units import UnitData
 from workers.nn.view import BatchView
+from workers.stats.calibration import calibration, symmetric
 from workers.stats.intervals import wilson_interval
 
 if TYPE_CHECKING:
@@ -49,7 +51,10 @@ class Validation:
     swapped_accuracy: float
     mean_margin: float
     by_group: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
-    """{"source" | "rater": {name: {value, low, high, n}}}, the twenty largest of each; empty where there is but one."""
+    """{"source" | "rater": {name: {value, low, high, n, ece}}}, the twenty largest of each; empty where there is but
+    one."""
+    ece: float = float("nan")
+    """Expected calibration error of sigmoid(margin), both orders of each pair; with few pairs chance alone raises it."""
 
     def as_metrics(self) -> dict[str, float]:
         return {
@@ -67,6 +72,7 @@ class Validation:
             "accuracy": {"value": self.accuracy, "low": self.low, "high": self.high, "n": self.n},
             "loss": self.loss,
             "mean_margin": self.mean_margin,
+            "ece": self.ece if self.n else None,
             "n_zero_margin": self.n_zero_margin,
             "step": step,
         }
@@ -86,7 +92,9 @@ class LabelledValidation:
         return {"validation_loss": self.loss, "validation_n": float(self.n), **told}
 
     def as_json(self, step: int) -> dict[str, Any]:
-        return {"loss": self.loss, "n": self.n, **self.metrics, "step": step}
+        """A metric that is not defined here (nan) is left out: JSON has no word for it."""
+        known = {name: value for name, value in self.metrics.items() if math.isfinite(value)}
+        return {"loss": self.loss, "n": self.n, **known, "step": step}
 
 
 def validate_pairs(net: Net, objective: "PairwiseObjective", data: UnitData, rows: Rows, *, budget: int) -> Validation:
@@ -115,7 +123,7 @@ def pair_validation(
     n = int(decided.sum())
     interval = wilson_interval(n_right, n)
     margin = np.sign(targets.target[decided] - 0.5) * (a - b)[decided]
-    told = {name: _by_group(margin > 0, np.array(names, dtype=object)[decided]) for name, names in groups.items()}
+    told = {name: _by_group(margin, np.array(names, dtype=object)[decided]) for name, names in groups.items()}
     return Validation(
         loss=loss,
         accuracy=n_right / n if n else float("nan"),
@@ -126,6 +134,7 @@ def pair_validation(
         swapped_accuracy=n_swapped / n if n else float("nan"),
         mean_margin=float(margin.mean()) if n else float("nan"),
         by_group={name: found for name, found in told.items() if len(found) > 1},
+        ece=_ece(margin) if n else float("nan"),
     )
 
 
@@ -152,17 +161,23 @@ def count_right(a: Rewards, b: Rewards, target: Rewards) -> tuple[int, int]:
     return int(right.sum()), int((a == b).sum())
 
 
-def _by_group(right: NDArray[np.bool_], names: NDArray[np.object_], most: int = 20) -> dict[str, dict[str, float]]:
+def _ece(margin: Rewards) -> float:
+    return calibration(*symmetric(margin)).ece if np.isfinite(margin).all() else float("nan")
+
+
+def _by_group(margin: Rewards, names: NDArray[np.object_], most: int = 20) -> dict[str, dict[str, float]]:
     found, counts = np.unique(names.astype(str), return_counts=True)
     largest = found[np.argsort(-counts, kind="stable")][:most]
     told = {}
     for name in largest:
-        chosen = right[names == name]
+        own = margin[names == name]
+        chosen = own > 0
         interval = wilson_interval(int(chosen.sum()), len(chosen))
         told[str(name)] = {
             "value": float(chosen.mean()),
             "low": interval.low,
             "high": interval.high,
             "n": float(len(chosen)),
+            "ece": _ece(own),
         }
     return told

@@ -52,10 +52,7 @@ class EmbeddingLinearFamily(NetFamily):
             default=None, gt=0, le=1e6, description="Penalty of the fit to pairs; empty: chosen by cross-validation."
         )
         folds: int = Field(
-            default=5,
-            ge=2,
-            le=20,
-            description="Folds of the cross-validation that chooses penalties; they share no prompt.",
+            default=5, ge=2, le=20, description="Folds of prompts on which a penalty is chosen, each left out in turn."
         )
 
         @model_validator(mode="after")

@@ -95,6 +95,7 @@ class Trainer:
         """Train to the end; says in words why it ended."""
         if self.progress.step:
             self.margins = self.states.restore(self.progress, self.net, self.optimizer, self.margins)
+            self.objective.restore(self.states.objective_state(self.progress))
         self.objective.begin(self.net, self.data, self.train_rows, budget=self.plan.token_budget)
         self.net.tick, self.started = self.tick, time.monotonic()
         try:
@@ -124,7 +125,8 @@ class Trainer:
 
     def _save(self) -> None:
         if self.world.is_main:
-            self.states.save(self.progress, self.net, self.optimizer, self.margins)
+            objective = self.objective.state()
+            self.states.save(self.progress, self.net, self.optimizer, self.margins, objective=objective)
         self.world.wait()
 
     def _batch(self, step: int) -> Rows:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from workers.nn.checkpoints import WEIGHTS, load_weights, save_weights
 from workers.nn.folders import remove_drafts, write_folder
 
 OPTIMIZER, PROGRESS, MARGINS = "optimizer.safetensors", "progress.json", "margins.npy"
+OBJECTIVE = "objective.npz"
 Margins = NDArray[np.float32]
 KEPT = 2
 
@@ -47,10 +49,20 @@ class StateStore:
         if not is_reader:
             remove_drafts(folder)
 
-    def save(self, progress: Progress, net: nn.Module, optimizer: Optimizer, margins: Margins) -> None:
+    def save(
+        self,
+        progress: Progress,
+        net: nn.Module,
+        optimizer: Optimizer,
+        margins: Margins,
+        *,
+        objective: Mapping[str, NDArray[Any]] = {},
+    ) -> None:
         def fill(draft: Path) -> None:
             save_trained(net, draft / WEIGHTS)
             np.save(draft / MARGINS, margins)
+            if objective:
+                np.savez(draft / OBJECTIVE, **objective)  # type: ignore[arg-type]
             save_file(_optimizer_tensors(optimizer), draft / OPTIMIZER)
             (draft / PROGRESS).write_text(json.dumps(asdict(progress)))
 
@@ -74,6 +86,14 @@ class StateStore:
         load_trained(net, folder / WEIGHTS)
         _restore_optimizer(optimizer, load_file(folder / OPTIMIZER))
         return np.load(folder / MARGINS) if (folder / MARGINS).is_file() else margins
+
+    def objective_state(self, progress: Progress) -> dict[str, NDArray[Any]]:
+        """What the objective remembered at a saved position."""
+        path = self._of("step", progress.step) / OBJECTIVE
+        if not path.is_file():
+            return {}
+        with np.load(path) as kept:
+            return dict(kept)
 
     def load_weights(self, progress: Progress, net: nn.Module) -> None:
         """The best weights of a saved position, or its last where nothing was validated."""

@@ -125,6 +125,12 @@ class Objective(Protocol):
     def begin(self, net: "Net", data: "UnitData", rows: Rows, *, budget: int) -> None:
         """Called once before the first step of an attempt."""
 
+    def state(self) -> dict[str, NDArray[Any]]:
+        """What the objective remembers from step to step, kept with every saved state of the run."""
+
+    def restore(self, kept: dict[str, NDArray[Any]]) -> None:
+        """Remember again; called before begin() where a run goes on."""
+
     def finish(self, net: "Net", data: "UnitData", rows: Rows, *, budget: int) -> dict[str, Any]:
         """Called once after the last step, on the weights that are kept; what it returns goes into the result.
 
@@ -155,6 +161,11 @@ class BaseObjective:
         return nullcontext()
 
     def begin(self, net: "Net", data: "UnitData", rows: Rows, *, budget: int) -> None: ...
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        return {}
+
+    def restore(self, kept: dict[str, NDArray[Any]]) -> None: ...
 
     def finish(self, net: "Net", data: "UnitData", rows: Rows, *, budget: int) -> dict[str, Any]:
         return {}

@@ -18,6 +18,7 @@ from workers.jobs.base import Source
 from workers.jobs.train_rm import TrainRewardModel, check_training
 from workers.specs import SpecModel, parse_spec
 from workers.stats.study import study_summary
+from workers.stats.study_sources import source_differences
 
 MOST_RUNS = 500
 
@@ -109,7 +110,14 @@ class TrainStudy:
             ctx.metric(number + 1, study_accuracy=rows[-1]["value"])
         ctx.progress(len(planned), len(planned), f"All {len(planned)} trainings done")
         names = [arm.name for arm in arms_of(spec)]
-        return {"question": spec.question, "runs": rows, **study_summary(rows, names), "arms": _described(spec)}
+        by_source = source_differences(rows, names)
+        return {
+            "question": spec.question,
+            "runs": rows,
+            **study_summary(rows, names),
+            **({"by_source": by_source} if by_source else {}),
+            "arms": _described(spec),
+        }
 
 
 def arms_of(spec: Any) -> Iterator[Arm]:
@@ -182,6 +190,8 @@ def _figures(result: Mapping[str, Any]) -> dict[str, Any]:
         "n_validation": result["n_validation"],
         "n_train": result["n_train"],
         "loss": told["loss"],
+        "ece": told.get("ece"),
+        **({"by_source": told["by_source"]} if "by_source" in told else {}),
         "seconds": result["seconds"],
         "peak_rss_mib": result["peak_rss_mib"],
         "checkpoint": result["checkpoint"] or None,

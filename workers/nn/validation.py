@@ -54,7 +54,7 @@ class Validation:
     """{"source" | "rater": {name: {value, low, high, n, ece}}}, the twenty largest of each; empty where there is but
     one."""
     ece: float = float("nan")
-    """Expected calibration error of sigmoid(margin), both orders of each pair; with few pairs chance alone raises it."""
+    """Expected calibration error of sigmoid(margin), both orders of each pair; few pairs alone raise it."""
 
     def as_metrics(self) -> dict[str, float]:
         return {

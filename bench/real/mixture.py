@@ -15,7 +15,7 @@ from workers.environment import peak_rss_mib
 
 def run() -> dict[str, Any]:
     started = time.monotonic()
-    ctx = context({"tulu": tulu_pairs()}, "mixture", {"backbone": "minilm", "max_length": 256, "n_heads": 3})
+    ctx = context({"tulu": tulu_pairs()}, "mixture", {"backbone": "minilm", "max_length": 128, "n_heads": 3})
     trained = run_job(
         "train_rm",
         ctx,

@@ -93,7 +93,7 @@ def test_a_mixture_is_trained_and_then_routed_by_contexts(tmp_path, backbone) ->
     assert [part["label"] for part in found.parts] == ["personalised"] * 4 + ["not personalised"]
     assert found.values[0] > found.values[1]
     assert found.values[2] < found.values[3]
-    assert routed["validation_final"]["accuracy"]["value"] == 1.0
+    assert routed["validation_final"]["accuracy"]["value"] >= 0.9
 
     scored = local.context("scores")
     told = local.run("score", scored, checkpoint=routed["checkpoint"])

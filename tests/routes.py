@@ -88,6 +88,8 @@ PAGES: dict[str, Route] = {
     "rmeval:run-detail": on("run", get=READERS),
     "rmeval:run-cancel": on("run", post=RESEARCHERS),
     "rmeval:run-retry": on("run", post=RESEARCHERS),
+    "rmeval:study-detail": on("study", get=READERS),
+    "rmeval:study-create": on("reward_model", get=RESEARCHERS, post=RESEARCHERS),
     "rmeval:playground": on("project", get=READERS, post=RESEARCHERS),
     "rmeval:reward-model-list": on("project", get=READERS),
     "rmeval:reward-model-create": on("project", get=RESEARCHERS, post=RESEARCHERS),
@@ -147,8 +149,10 @@ API: dict[str, Route] = {
     "rmeval-api:run-cancel": on("run", post=RESEARCHERS),
     "rmeval-api:run-retry": on("run", post=RESEARCHERS),
     "rmeval-api:run-events": on("run", get=READERS),
+    "rmeval-api:study-detail": on("study", get=READERS),
     "rmeval-api:project-reward-models": on("project", get=READERS, post=RESEARCHERS),
     "rmeval-api:reward-model-detail": on("reward_model", get=READERS),
+    "rmeval-api:checkpoint-scores": on("checkpoint", post=RESEARCHERS),
     "rmeval-api:leaderboard": on("dataset", get=READERS),
     "rmeval-api:compare": Route(
         query={"a": "checkpoint", "b": "other_checkpoint", "dataset": "dataset"}, allowed={"get": READERS}

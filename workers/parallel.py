@@ -79,8 +79,9 @@ def parallel_scorer(
     reference: CheckpointRef, n_processes: int, *, threads: int | None = None, token_budget: int | None = None
 ) -> Iterator["ParallelScorer"]:
     """Start the children, and end them whatever happens. A child whose parent was killed ends by itself."""
-    about = {"family": reference.family, "config": reference.config, "path": str(reference.path)}
-    about["threads"] = threads = threads or 1
+    threads = threads or 1
+    path = str(reference.path)
+    about = {"family": reference.family, "config": reference.config, "path": path, "threads": threads}
     command = [sys.executable, "-m", "workers.scoring_process", json.dumps(about)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
     children = [

@@ -83,7 +83,7 @@ def machine_key(reference: CheckpointRef) -> str:
 
 def recall(reference: CheckpointRef) -> Setting | None:
     """The setting found here before; None where there is none that can be read."""
-    found = _known().get(machine_key(reference))
+    found: Any = _known().get(machine_key(reference))
     try:
         return Setting(**{name: int(found["setting"][name]) for name in ("processes", "threads", "token_budget")})
     except (TypeError, KeyError, ValueError):

@@ -40,6 +40,14 @@ class ItemFailed(Exception):
         self.reason = reason
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back with a 2xx: the JSON, and the headers."""
+
+    value: Any
+    headers: Mapping[str, str]
+
+
 @dataclass
 class Counts:
     """What asking has taken so far."""
@@ -95,22 +103,23 @@ class Poster:
         self.client, self.target, self.key = client, target, key
         self.manners, self.pace, self.counts = manners, pace, counts
 
-    async def post(self, body: bytes) -> tuple[Any, Mapping[str, str]]:
-        """The JSON of a good answer and its headers. ItemFailed when it stays bad, JobError when all would."""
+    async def post(self, body: bytes) -> "Answer":
+        """A good answer. ItemFailed when it stays bad, JobError when all would."""
         for attempt in range(self.manners.n_retries + 1):
             if attempt:
                 self.counts.n_retries += 1
             self.counts.waited_s += await self.pace.turn()
-            failure, pause = await self._try(body)
-            if failure is None:
-                return pause
+            found = await self._try(body)
+            if isinstance(found, Answer):
+                return found
+            failure, pause = found
             if attempt == self.manners.n_retries or pause is None:
                 raise failure
             await self._wait(attempt, pause, failure)
         raise AssertionError("the loop above returns or raises")
 
-    async def _try(self, body: bytes) -> tuple[ItemFailed | None, Any]:
-        """(None, answer and headers), or (failure, seconds the server asks to wait; None: trying again is no use)."""
+    async def _try(self, body: bytes) -> "Answer | tuple[ItemFailed, float | None]":
+        """An answer, or what failed and for how many seconds the server asks to wait; None: trying again is no use."""
         import httpx
 
         self.counts.n_requests += 1
@@ -133,7 +142,7 @@ class Poster:
         if not 200 <= status < 300:
             return ItemFailed(f"answered {status}", self.shown(text)), None
         try:
-            return None, (json.loads(text), headers)
+            return Answer(json.loads(text), headers)
         except (ValueError, RecursionError):
             return ItemFailed("the answer is not JSON", self.shown(text)), None
 

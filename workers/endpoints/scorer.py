@@ -126,10 +126,10 @@ class EndpointScorer:
     async def _ask(self, poster: Poster, item: Item) -> tuple[float, int, dict[str, Any]]:
         """(reward, tokens, part) of one item; a failure is its part."""
         try:
-            answer, headers = await poster.post(self.protocol.body(item[0], item[1]))
-            n_tokens = self.protocol.tokens(answer, headers)
+            answer = await poster.post(self.protocol.body(item[0], item[1]))
+            n_tokens = self.protocol.tokens(answer.value, answer.headers)
             self.counts.n_tokens += n_tokens  # paid for, whether the number in it is good or not
-            reward = self.protocol.read(answer)
+            reward = self.protocol.read(answer.value)
         except JobError as error:
             self.stopped = self.stopped or error
             return math.nan, 0, {"unscored": error.message}

@@ -243,25 +243,13 @@ def test_a_sigmoid_is_suspected(server, monkeypatch) -> None:
     assert "sigmoid" in scorer.report()["warning"]
 
 
-@pytest.mark.parametrize(
-    "number",
-    [
-        "127.0.0.1",
-        "10.1.2.3",
-        "192.168.0.1",
-        "169.254.169.254",
-        "0.0.0.0",
-        "100.64.0.1",
-        "224.0.0.1",
-        "255.255.255.255",
-        "::1",
-        "fe80::1%eth0",
-        "fd00::1",
-        "::ffff:10.0.0.1",
-        "64:ff9b::a00:1",
-        "2002:a00:1::",
-    ],
-)
+PRIVATE = """
+127.0.0.1 10.1.2.3 192.168.0.1 169.254.169.254 0.0.0.0 100.64.0.1 224.0.0.1 255.255.255.255
+::1 fe80::1%eth0 fd00::1 ::ffff:10.0.0.1 64:ff9b::a00:1 2002:a00:1::
+"""
+
+
+@pytest.mark.parametrize("number", PRIVATE.split())
 def test_private_addresses_are_told(number) -> None:
     assert is_private(number)
 

@@ -16,6 +16,12 @@ def access_run(user: AnyUser, uid: UUID, roles: frozenset[Role] = READERS) -> Ru
     return access_row(user, rows, roles, uid=uid)
 
 
+def access_study(user: AnyUser, uid: UUID, roles: frozenset[Role] = READERS) -> Run:
+    """A run of kind train_study."""
+    rows = Run.objects.filter(kind="train_study").select_related("project", "reward_model", "created_by")
+    return access_row(user, rows, roles, uid=uid)
+
+
 def access_reward_model(user: AnyUser, uid: UUID, roles: frozenset[Role] = READERS) -> RewardModel:
     live = RewardModel.objects.filter(deleted_at=None).select_related("project", "created_by")
     return access_row(user, live, roles, uid=uid)

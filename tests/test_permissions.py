@@ -101,6 +101,7 @@ def objects_of(queue: Any, people: dict[str, User]) -> dict[str, str]:
         "checkpoint": checkpoint,
         "other_checkpoint": other,
         "run": RunFactory(project=project, reward_model=reward_model),
+        "study": RunFactory(project=project, reward_model=reward_model, kind="train_study"),
         "user": UserFactory(),
     }
     return {

@@ -4,6 +4,8 @@ import json
 from typing import Any
 
 from django import template
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 
 from rmeval.typed_scores import signed as signed_number
 from workers.families import FAMILIES
@@ -41,6 +43,24 @@ def plain(value: Any) -> str:
 def signed(value: float) -> str:
     """-0.25 -> −0.25; 0.25 -> +0.25."""
     return signed_number(value)
+
+
+@register.simple_tag
+def mean_of(mean: dict[str, Any], is_rate: bool, is_difference: bool = False) -> SafeString:
+    """A mean over seeds with its interval; why there is none for one seed alone."""
+
+    def show(value: float) -> str:
+        sign = "+" if is_difference else ""
+        if is_rate:
+            return f"{100 * value:{sign}.1f}" if is_difference else f"{value:.1%}"
+        return f"{value:{sign}.4g}"
+
+    unit = " points" if is_rate and is_difference else ""
+    n = format_html('<span class="n">n = {} run{}</span>', mean["n"], "" if mean["n"] == 1 else "s")
+    if mean["low"] is None:
+        return format_html("<b>{}</b>{} {}, no interval", show(mean["value"]), unit, n)
+    ends = show(mean["low"]), show(mean["high"])
+    return format_html('<b>{}</b>{} <span class="interval">[{}, {}]</span> {}', show(mean["value"]), unit, *ends, n)
 
 
 @register.filter

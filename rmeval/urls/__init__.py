@@ -4,6 +4,7 @@ from rmeval.urls.comparisons import comparison_urls
 from rmeval.urls.playground import playground_urls
 from rmeval.urls.reward_models import reward_model_urls
 from rmeval.urls.runs import run_urls
+from rmeval.urls.studies import study_urls
 
 app_name = "rmeval"
-urlpatterns = [*run_urls, *playground_urls, *reward_model_urls, *comparison_urls]
+urlpatterns = [*run_urls, *playground_urls, *study_urls, *reward_model_urls, *comparison_urls]

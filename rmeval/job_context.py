@@ -110,9 +110,11 @@ class DatabaseJobContext:
 
     def source(self, spec: Mapping[str, str]) -> PairSource:
         try:
-            return source_of(self.run.project, dict(spec))
+            found = source_of(self.run.project, dict(spec))
+            found.strength_table  # noqa: B018  a table that cannot be read is said here, not in the middle of a stream
         except DomainError as error:
-            raise JobError(error.detail, hint="The dataset or snapshot of this run was deleted.") from error
+            raise JobError(error.detail, hint="What this run reads was deleted or is not on this machine.") from error
+        return found
 
     def checkpoint_row(self, uid: str) -> Checkpoint:
         rows = Checkpoint.objects.select_related("reward_model")
@@ -123,7 +125,13 @@ class DatabaseJobContext:
 
     def remember_data(self, source: PairSource) -> None:
         """Keep what the run read, by hash, so that it can be repeated and a changed source is noticed."""
-        if self.run.environment.get("data", {}).get("uid") == str(source.uid):
+        name = "data" if self.is_main(source) else "further_data"
+        known = self.run.environment.get(name, {})
+        if known.get("uid") == str(source.uid) and not source.edits:
             return
-        data = {"kind": source.kind, "uid": str(source.uid), "name": source.name, "sha256": source.sha256()}
-        run_environment(run=self.run, data=data)
+        run_environment(run=self.run, **{name: source.told()})
+
+    def is_main(self, source: PairSource) -> bool:
+        """Is this the source of the run, and not one that it looks at besides?"""
+        main = self.run.spec.get("source")
+        return not isinstance(main, dict) or str(source.uid) in (main.get("dataset"), main.get("snapshot"))

@@ -55,7 +55,10 @@ GROUPS: dict[str, tuple[str, ...]] = {
 REST = "Other"
 #: Shown elsewhere on the page, or only of use to a machine.
 ELSEWHERE = frozenset(
-    {"checkpoint", "versions", "hardware", "environment", "slices", "data_sha256", "calibration", "rewards"}
+    {
+        *("checkpoint", "versions", "hardware", "environment", "slices", "data_sha256", "calibration", "rewards"),
+        *("table", "strengths", "strength_groups", "u_shape", "groups", "suspects"),
+    }
 )
 #: Nested results whose parts belong to different subjects.
 OPENED = frozenset({"scoring"})

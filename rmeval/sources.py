@@ -14,7 +14,9 @@ from django.db.models import Case, Exists, F, FilteredRelation, FloatField, Oute
 
 from annotator.errors import FieldError, InvalidInput, NotFound
 from annotator.models import Dataset, Preference, Project, Response, Snapshot, SnapshotRow
-from rmeval.models import Checkpoint, Score
+from rmeval.edits import Standing, Strength, audit_table, edit_counts, edited_pairs, edits_sha256, standing_edits
+from rmeval.edits import strengths_of as strengths_by_pair
+from rmeval.models import Checkpoint, Run, Score
 from workers.data.schema import Message, PreferencePair, ResponseItem
 
 CHUNK = 2000
@@ -35,10 +37,12 @@ PAIR_COLUMNS = (
 
 @dataclass(frozen=True)
 class PairSource:
-    """One of the two is set."""
+    """One of dataset and snapshot is set. Edits and strengths matter only where pairs are read for training."""
 
     dataset: Dataset | None = None
     snapshot: Snapshot | None = None
+    edits: bool = False
+    strengths: Run | None = None
 
     @property
     def kind(self) -> str:
@@ -107,24 +111,40 @@ class PairSource:
         responses = Response.objects.filter(in_pairs(self.pairs())) if only_pairs else self.responses()
         return responses.exclude(Exists(scored)).order_by("example_id", "number")
 
+    @cached_property
+    def standing(self) -> dict[int, Standing]:
+        """Edits to apply, read once: what is hashed is what is streamed."""
+        return standing_edits("dataset" if self.dataset else "snapshot", self.row.pk) if self.edits else {}
+
+    @cached_property
+    def strength_table(self) -> dict[str, Strength]:
+        return strengths_by_pair(self.strengths) if self.strengths else {}
+
     def stream_pairs(self) -> Iterator[PreferencePair]:
+        """Pairs as they are stored, after the edits that stand and with the strengths, where these are asked for."""
+        return edited_pairs(self._stored_pairs(), self.standing, self.strength_table)
+
+    def _stored_pairs(self) -> Iterator[tuple[int, PreferencePair]]:
         columns = PAIR_COLUMNS if self.dataset else (*PAIR_COLUMNS, "shares", "judgements")
         for row in self.pairs().values_list(*columns).iterator(chunk_size=CHUNK):
-            yield PreferencePair(
-                pair_id=f"{self.kind}-{row[0]}",
-                prompt=row[1],
-                response_a=row[2],
-                response_b=row[3],
-                verdict=row[4],
-                preference_strength=row[5],
-                response_a_id=row[6],
-                response_b_id=row[7],
-                example_id=row[8],
-                prompt_key=bytes(row[9]).hex(),
-                source=str(self.uid),
-                reference=reference_of(row[10]),
-                meta=row[10],
-                **self._told_by_raters(row[11:]),
+            yield (
+                row[0],
+                PreferencePair(
+                    pair_id=f"{self.kind}-{row[0]}",
+                    prompt=row[1],
+                    response_a=row[2],
+                    response_b=row[3],
+                    verdict=row[4],
+                    preference_strength=row[5],
+                    response_a_id=row[6],
+                    response_b_id=row[7],
+                    example_id=row[8],
+                    prompt_key=bytes(row[9]).hex(),
+                    source=str(self.uid),
+                    reference=reference_of(row[10]),
+                    meta=row[10],
+                    **self._told_by_raters(row[11:]),
+                ),
             )
 
     @staticmethod
@@ -156,7 +176,10 @@ class PairSource:
             yield ResponseItem(response_id=pk, prompt=prompt, response=messages, extra=extra)
 
     def sha256(self) -> str:
-        """Identity of the pairs: texts (by content hash), which responses, verdict and strength, in stored order."""
+        """Identity of the pairs: texts (by content hash), which responses, verdict and strength, in stored order.
+
+        Edits and measured strengths are part of it where they are used: other labels are other data.
+        """
         digest = hashlib.sha256()
         columns = (
             "example__content_hash",
@@ -168,7 +191,20 @@ class PairSource:
         for content, *rest in self.pairs().values_list(*columns).iterator(chunk_size=CHUNK):
             digest.update(bytes(content))
             digest.update(repr(rest).encode())
+        if self.edits:
+            digest.update(f"edits {edits_sha256(self.standing)}".encode())
+        if self.strengths:
+            digest.update(f"strengths {audit_table(self.strengths).sha256}".encode())
         return digest.hexdigest()
+
+    def told(self) -> dict[str, Any]:
+        """What is kept of it with a run that read it."""
+        facts: dict[str, Any] = {"kind": self.kind, "uid": str(self.uid), "name": self.name, "sha256": self.sha256()}
+        if self.edits:
+            facts["edits"] = edit_counts(self.standing)
+        if self.strengths:
+            facts["strengths"] = str(self.strengths.uid)
+        return facts
 
 
 def reference_of(meta: dict[str, Any]) -> list[Message] | None:
@@ -216,11 +252,32 @@ def source_of(project: Project, source: dict[str, Any], *, pointer: str = "/sour
     snapshots = Snapshot.objects.filter(queue__project=project).select_related("queue__project", "queue__dataset")
     dataset = datasets.filter(uid=source["dataset"]).first() if source.get("dataset") else None
     snapshot = snapshots.filter(uid=source["snapshot"]).first() if source.get("snapshot") else None
-    found = PairSource(dataset=dataset, snapshot=None if dataset else snapshot)
     if dataset is None and snapshot is None:
         detail = "This project has no such dataset or snapshot."
         raise NotFound(detail, code="unknown_source", errors=[FieldError(pointer, "unknown_source", detail)])
+    strengths = audit_of(project, source, pointer=pointer) if source.get("strengths") else None
+    return PairSource(
+        dataset=dataset, snapshot=None if dataset else snapshot, edits=bool(source.get("edits")), strengths=strengths
+    )
+
+
+def audit_of(project: Project, source: dict[str, Any], *, pointer: str) -> Run:
+    """The audit whose strengths a source asks for: done, and of the same pairs."""
+    kind = "dataset" if source.get("dataset") else "snapshot"
+    rows = Run.objects.filter(project=project, kind="audit_labels", state=Run.State.DONE)
+    found = rows.filter(**{"uid": as_uuid(source["strengths"]), f"spec__source__{kind}": str(source[kind])}).first()
+    if found is None:
+        detail = "There is no finished label audit of these pairs with this uid."
+        at = f"{pointer}/strengths"
+        raise NotFound(detail, code="unknown_audit", errors=[FieldError(at, "unknown_audit", detail)])
     return found
+
+
+def as_uuid(text: object) -> UUID | None:
+    try:
+        return UUID(str(text))
+    except ValueError:
+        return None
 
 
 def check_ready(source: PairSource, *, pointer: str = "/source", needs_preferences: bool = True) -> None:

@@ -13,7 +13,7 @@ from factory.django import DjangoModelFactory
 from annotator import models
 from annotator.authentication import token_digest
 from annotator.task_types.pairwise import PairwiseQuestion
-from rmeval.models import Checkpoint, RewardModel, Run
+from rmeval.models import Artifact, Checkpoint, RewardModel, Run
 
 PASSWORD = "a plain test password"
 QUESTIONS = [PairwiseQuestion(allow_both_bad=True).model_dump()]
@@ -299,6 +299,19 @@ class RunFactory(DjangoModelFactory[Run]):
     kind = "evaluate"
     spec = factory.LazyFunction(dict)
     state = Run.State.FAILED
+
+
+class ArtifactFactory(DjangoModelFactory[Artifact]):
+    """A table whose file is not there."""
+
+    class Meta:
+        model = Artifact
+
+    run = factory.SubFactory(RunFactory)
+    kind = "table"
+    name = "strengths.csv"
+    path = "tables/no-such-folder"
+    sha256 = "0" * 64
 
 
 def member(project: models.Project, role: str = models.Role.LEAD, **user: Any) -> models.User:

@@ -20,6 +20,7 @@ from rmeval.models import Run
 from tests.factories import (
     QUESTIONS,
     ApiTokenFactory,
+    ArtifactFactory,
     AssignmentFactory,
     CheckpointFactory,
     FlagFactory,
@@ -102,6 +103,7 @@ def objects_of(queue: Any, people: dict[str, User]) -> dict[str, str]:
         "other_checkpoint": other,
         "run": RunFactory(project=project, reward_model=reward_model),
         "study": RunFactory(project=project, reward_model=reward_model, kind="train_study"),
+        "artifact": ArtifactFactory(run__project=project),
         "user": UserFactory(),
     }
     return {

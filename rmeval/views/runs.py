@@ -14,6 +14,7 @@ from annotator.access import READERS, RESEARCHERS, access_project, role_in
 from annotator.errors import NotFound
 from annotator.requests import user_of
 from rmeval.access import access_run
+from rmeval.audit_charts import audit_charts
 from rmeval.evaluation_charts import evaluation_charts
 from rmeval.keyset import keyset_page
 from rmeval.models import Checkpoint, Run
@@ -26,6 +27,7 @@ from rmeval.services.runs import run_cancel
 from rmeval.services.submission import run_retry
 from rmeval.sources import source_of
 from rmeval.typed_scores import typed_scores
+from rmeval.views.audits import audit_context
 from workers.jobs import JOBS
 
 PAGE = 50
@@ -70,14 +72,18 @@ def run_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
             "scores": typed_scores(run),
             **run_relatives(run=run),
         }
+    if part in {"", "audit"}:
+        context |= audit_context(request, run, may_act=context["may_act"])
     if part in {"", "charts"}:
         context |= {"charts": [*own_charts(run), *run_charts(run)], "log": run_log(run=run)[::-1]}
-    template = f"rmeval/run_detail.html#{part}" if part in {"progress", "charts"} else "rmeval/run_detail.html"
+    template = f"rmeval/run_detail.html#{part}" if part in {"progress", "charts", "audit"} else "rmeval/run_detail.html"
     return render(request, template, context)
 
 
 def own_charts(run: Run) -> list[RunChart]:
-    """Of an evaluation that ended well, while what it was about is still there."""
+    """Of an audit, or of an evaluation, that ended well, while what it was about is still there."""
+    if run.kind == "audit_labels":
+        return audit_charts(run.result or {})
     if run.kind != "evaluate" or not run.result:
         return []
     checkpoints = Checkpoint.objects.filter(reward_model__project=run.project_id).select_related("reward_model")

@@ -49,6 +49,8 @@ class PreferencePair:
     reference: list[Message] | None = None
     """A reference answer to the prompt, for families that compare with one."""
     meta: Mapping[str, Any] = field(default_factory=dict)
+    flip_chance: float = 0.0
+    """P(the verdict is the wrong way round) as an edit of the data says, in [0, 0.5)."""
 
     def __post_init__(self) -> None:
         if not self.prompt_key:

@@ -20,9 +20,29 @@ class Source(SpecModel):
             raise ValueError("Name a dataset or a snapshot, one of the two.")
         return self
 
-    def query(self) -> dict[str, str]:
+    def query(self) -> dict[str, Any]:
         """The one key that is set, as `ctx.open_input` takes it."""
         return {"dataset": self.dataset} if self.dataset else {"snapshot": self.snapshot or ""}
+
+
+class TrainingSource(Source):
+    """Pairs to learn from: as they are stored, or with what an audit of their labels has led to."""
+
+    edits: bool = Field(
+        default=False, description="Apply the edits of labels that stand: turned, softened, dropped, weighted."
+    )
+    strengths: str | None = Field(
+        default=None, description="uid of a label audit of this source, whose strengths come with the pairs."
+    )
+
+    def query(self) -> dict[str, Any]:
+        """As of a source, with the options that are set."""
+        told = super().query()
+        if self.edits:
+            told["edits"] = True
+        if self.strengths:
+            told["strengths"] = self.strengths
+        return told
 
 
 class Job(Protocol):

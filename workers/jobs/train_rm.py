@@ -9,7 +9,7 @@ from workers.errors import FieldProblem, SpecError
 from workers.families import FAMILIES
 from workers.families.base import CAPABILITIES
 from workers.jobs import JOBS
-from workers.jobs.base import Source
+from workers.jobs.base import Source, TrainingSource
 from workers.objectives import OBJECTIVES
 from workers.registry import UnknownName
 from workers.specs import SpecModel, parse_spec
@@ -26,7 +26,7 @@ class TrainRewardModel:
         """What to train on, and how."""
 
         reward_model: str = Field(description="uid of the reward model to train.")
-        source: Source = Field(description="Where the pairs come from.")
+        source: TrainingSource = Field(description="Where the pairs come from.")
         evaluate_on: list[Source] = Field(
             default=[], max_length=20, description="Sources to evaluate the new checkpoint on when training has ended."
         )

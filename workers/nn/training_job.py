@@ -56,7 +56,10 @@ def train(
     objective.meet(config)
     begin = _start(ctx, spec, family, config)
     ctx.checkpoint()
-    data = _read(ctx, spec, family, config, family.renderer(config, begin.backbone), objective)
+    renderer = family.renderer(config, begin.backbone)
+    data = _read(ctx, spec, family, config, renderer, objective)
+    if hasattr(objective, "gather"):
+        objective.gather(ctx, lambda items: family.encode(config, renderer, items))
     split_keys = objective.split_keys(data)
     rows = split_by_prompt(split_keys, validation_share=spec.validation_share, seed=spec.seed)
     rows = (keep_share(split_keys, rows[0], share=spec.train_share, seed=spec.seed), rows[1])

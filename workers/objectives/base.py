@@ -258,11 +258,13 @@ def pair_targets(
 ) -> PairTargets:
     """Targets of plain pairwise losses: weight 1 times the pair's own, no offset.
 
-    With `use_shares`, P(a preferred) is the share of raters who said so, where a pair carries one.
+    With `use_shares`, P(a preferred) is the share of raters who said so, where a pair carries one. A pair that an edit
+    has softened counts as turned with that chance.
     """
     aim = {"a": 1.0 - label_smoothing, "b": label_smoothing, "tie": 0.5, "both_bad": 0.5}
     used = {"a", "b", "tie"} if ties == "half" else {"a", "b"}
-    target = [p.soft_target if use_shares and p.soft_target is not None else aim[p.verdict] for p in pairs]
+    told = [p.soft_target if use_shares and p.soft_target is not None else aim[p.verdict] for p in pairs]
+    target = [t * (1 - p.flip_chance) + (1 - t) * p.flip_chance for t, p in zip(told, pairs, strict=True)]
     return PairTargets(
         is_used=np.array([p.verdict in used and p.weight > 0 for p in pairs], dtype=np.bool_),
         target=np.array(target, dtype=np.float64),

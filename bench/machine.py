@@ -20,10 +20,10 @@ class Share:
 @contextmanager
 def foreign_load() -> Iterator[Share]:
     share, started = Share(), time.perf_counter()
-    busy, own = _busy_s(), _own_s()
+    busy, own = _busy_s(), own_cpu_s()
     yield share
     wall = time.perf_counter() - started
-    share.foreign = max(0.0, (_busy_s() - busy - (_own_s() - own)) / (wall * (os.cpu_count() or 1)))
+    share.foreign = max(0.0, (_busy_s() - busy - (own_cpu_s() - own)) / (wall * (os.cpu_count() or 1)))
 
 
 def matmul_ceiling(seconds: float = 3.0) -> float:
@@ -47,7 +47,7 @@ def _busy_s() -> float:
     return (sum(fields) - fields[3] - fields[4]) / os.sysconf("SC_CLK_TCK")
 
 
-def _own_s() -> float:
+def own_cpu_s() -> float:
     """This process, its living children, and those that have ended."""
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     me = psutil.Process()

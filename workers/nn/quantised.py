@@ -14,7 +14,8 @@ USE_ANOTHER = "Set scoring_dtype to float32 or bf16."
 def quantise(net: Any) -> None:
     """Replace the linear layers of `net.backbone`, in place; the head stays as it is. JobError where that cannot be.
 
-    Dynamic quantisation: weights are rounded once, to 8 bits a row; activations at each call, by their own range.
+    Dynamic quantisation: weights are rounded once, to 8 bits a layer; activations at each call, by their own range.
+    torch has announced the end of these kernels; a torch without them refuses, it does not fall back.
     """
     if torch.cuda.is_available():
         raise JobError("int8 scoring is for CPUs, and this machine scores on a GPU.", USE_ANOTHER)
@@ -29,6 +30,7 @@ def quantise(net: Any) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", category=DeprecationWarning)
         warnings.simplefilter("ignore", category=FutureWarning)
+        warnings.filterwarnings("ignore", message="torch.quantize_per", category=UserWarning)
         quantize_dynamic(net.backbone, {nn.Linear}, dtype=torch.qint8, inplace=True)  # type: ignore[no-untyped-call]
 
 

@@ -1,9 +1,11 @@
 """The family `endpoint` against a real server on a local port."""
 
 import json
+import re
 import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -294,3 +296,12 @@ def test_private_addresses_are_refused_unless_named() -> None:
 def test_bad_configs(given) -> None:
     with pytest.raises(SpecError):
         parse_spec(FAMILIES.get("endpoint").Config, given)
+
+
+def test_only_this_package_reaches_a_network() -> None:
+    """Decision 092: the rest of workers/ computes from what it is given."""
+    root = Path(__file__).resolve().parents[3] / "workers"
+    names = r"httpx|httpcore|socket|requests|aiohttp|urllib\.request|http\.client"
+    client = re.compile(rf"^\s*(?:import|from)\s+(?:{names})\b", re.M)
+    found = {p.relative_to(root).parts[0] for p in root.rglob("*.py") if client.search(p.read_text())}
+    assert found - {"tasks.py"} == {"endpoints"}, found  # tasks.py: Celery's entry points, which are no compute

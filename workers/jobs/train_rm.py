@@ -139,13 +139,19 @@ class TrainRewardModel:
     @staticmethod
     def needs_preferences(spec: Any, family: str) -> bool:
         """Objectives on labelled responses need none; whether the labels are there is known when they are read."""
-        return objective_of(spec, family).rows == "pairs"
+        is_measured = hasattr(FAMILIES.get(family), "assemble")
+        return not is_measured and objective_of(spec, family).rows == "pairs"
 
     def run(self, ctx: JobContext, spec: Spec) -> dict[str, Any]:
         from workers.nn.training_job import train
 
         reference = ctx.load_reward_model(spec.reward_model)
         family, objective = check_training(spec, reference.family)
+        if hasattr(family, "assemble"):
+            measured: dict[str, Any] = family.assemble(
+                ctx, spec, parse_spec(family.Config, reference.config, at="/reward_model")
+            )
+            return measured
         if spec.processes > 1:
             from workers.launching import train_in_processes
 
@@ -161,7 +167,10 @@ def objective_of(spec: Any, family: str) -> Any:
 
 
 def check_training(spec: Any, family_name: str) -> tuple[Any, Any]:
-    """Family and objective as the spec names them. SpecError where they do not go together, before a run starts."""
+    """Family and objective as the spec names them. SpecError where they do not go together, before a run starts.
+
+    A family that is measured, not trained (it has `assemble`), has the objective None.
+    """
     try:
         family: Any = FAMILIES.get(family_name)
     except UnknownName as error:
@@ -169,6 +178,9 @@ def check_training(spec: Any, family_name: str) -> tuple[Any, Any]:
     if not family.trainable:
         detail = f"A reward model of the family {family_name} is not made by training. Choose one of another family."
         raise SpecError([FieldProblem(pointer="/reward_model", code="not_trainable", detail=detail)])
+    if hasattr(family, "assemble"):
+        _check_measuring(spec, family_name)
+        return family, None
     objective = objective_of(spec, family_name)
     lacking = sorted(objective.needs - family.capabilities)
     if lacking:
@@ -193,3 +205,20 @@ def check_training(spec: Any, family_name: str) -> tuple[Any, Any]:
         detail = "Adapters train the backbone, which this run leaves frozen. Set freeze_backbone to no, or no rank."
         raise SpecError([FieldProblem(pointer="/lora_rank", code="does_not_fit", detail=detail)])
     return family, objective(parse_spec(objective.Config, spec.objective_config, at="/objective_config"))
+
+
+def _check_measuring(spec: Any, family_name: str) -> None:
+    """Nothing is trained, so nothing that only training uses may be asked for."""
+    asked = {
+        "objective": spec.objective != "auto",
+        "start_from": spec.start_from is not None,
+        "freeze_backbone": spec.freeze_backbone is not None,
+        "lora_rank": spec.lora_rank is not None,
+        "processes": spec.processes > 1,
+    }
+    detail = f"The family {family_name} is measured, not trained. Leave this as it is by default."
+    problems = [
+        FieldProblem(pointer=f"/{k}", code="does_not_fit", detail=detail) for k, is_set in asked.items() if is_set
+    ]
+    if problems:
+        raise SpecError(problems)

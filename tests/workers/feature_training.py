@@ -63,6 +63,7 @@ def train_head(
     rate: float = 0.01,
     seed: int = 0,
     weight_decay: float = 0.01,
+    max_grad_norm: float = 1.0,
 ) -> FeatureNet:
     """`n_steps` of the real trainer on `rows`; nothing is validated on the way."""
     net = FeatureNet(head)
@@ -73,7 +74,7 @@ def train_head(
         head_learning_rate=rate,
         n_warmup=round(0.05 * n_steps),
         weight_decay=weight_decay,
-        max_grad_norm=1.0,
+        max_grad_norm=max_grad_norm,
         eval_every=n_steps,
         checkpoint_every=n_steps,
         patience=None,

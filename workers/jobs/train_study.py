@@ -156,11 +156,15 @@ def arm_spec(spec: Any, arm: Arm, seed: int, family: str) -> tuple[Any, Any]:
             for e in error.errors
         ]
         raise SpecError(problems) from error
+    if objective is None:
+        detail = f"A reward model of the family {family} is measured, not trained: compare its members instead."
+        raise SpecError([FieldProblem(pointer="/reward_model", code="not_trainable", detail=detail)])
     return parsed, objective
 
 
 def _result(ctx: JobContext, spec: Any, one: Planned, model: Any, *, place: tuple[int, int]) -> dict[str, Any]:
     """Train one arm under one seed, or read what an earlier attempt has saved of it."""
+    from workers.nn.latency import seconds_per_response
     from workers.nn.training_job import train
 
     folder = ctx.work_dir / f"arm-{place[0]:04d}"
@@ -173,7 +177,8 @@ def _result(ctx: JobContext, spec: Any, one: Planned, model: Any, *, place: tupl
     config = parse_spec(family.Config, {**model.config, **one.arm.config}, at="/reward_model")
     inner = ArmContext(ctx, folder, place, one.key, keeps=spec.keep_checkpoints)
     result = train(inner, parsed, family, config, objective)
-    row = {"arm": one.arm.name, "seed": one.seed, **_figures(result)}
+    latency_s = seconds_per_response(folder / "checkpoint", family, config)
+    row = {"arm": one.arm.name, "seed": one.seed, **_figures(result), "seconds_per_response": latency_s}
     saved.write_text(json.dumps(row))
     _clear(folder)
     return row

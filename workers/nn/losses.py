@@ -38,5 +38,10 @@ def centring_loss(rewards_a: Tensor, rewards_b: Tensor, *, weight: Values) -> Te
     return _like(rewards_a, weight) * (rewards_a + rewards_b).float().square()
 
 
+def mean_square_loss(rewards_a: Tensor, rewards_b: Tensor, *, weight: Values) -> Tensor:
+    """(r_a^2 + r_b^2) / 2 of each pair, times its weight."""
+    return _like(rewards_a, weight) * (rewards_a.float().square() + rewards_b.float().square()) / 2
+
+
 def _like(margin: Tensor, values: Values) -> Tensor:
     return torch.as_tensor(values, dtype=torch.float32, device=margin.device)

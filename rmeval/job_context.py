@@ -12,6 +12,7 @@ from rmeval.models import Checkpoint, RewardModel, Run
 from rmeval.report import RunReport
 from rmeval.selectors.scores import scored_pairs
 from rmeval.services.artifacts import artifact_store, measure
+from rmeval.services.reward_models import reward_model_of_run
 from rmeval.services.runs import run_environment
 from rmeval.services.scores import RewardNotFinite, scores_store
 from rmeval.sources import PairSource, source_of
@@ -87,6 +88,13 @@ class DatabaseJobContext:
         if found is None:
             raise JobError("The reward model of this run is gone.", hint="Register it again and start a new run.")
         return RewardModelRef(uid=str(found.uid), family=found.family, config=found.config)
+
+    def make_reward_model(self, *, name: str, family: str, config: dict[str, Any]) -> RewardModelRef:
+        try:
+            made = reward_model_of_run(run=self.run, name=name, family=family, config=config)
+        except DomainError as error:
+            raise JobError(error.detail, hint="Start the import again with another name.") from error
+        return RewardModelRef(uid=str(made.uid), family=made.family, config=made.config)
 
     def save_artifact(self, path: Path, *, kind: str, name: str, meta: Mapping[str, Any]) -> str:
         root = Path(settings.ARTIFACT_DIR)

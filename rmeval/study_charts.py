@@ -2,11 +2,12 @@
 
 from typing import Any
 
-from rmeval.charts import HOLLOW, RULE, SERIES, WIDTH, axis_x, axis_y, chart, wrapped
+from rmeval.charts import HOLLOW, RULE, SERIES, WIDTH, axis_x, axis_y, chart
 from rmeval.rendering import chart_svg
 from rmeval.run_charts import RunChart
 from rmeval.studies import ArmOutcome, StudyOutcome
 
+LABEL_CHARS = 56
 INTERVAL = "95% interval of the mean over seeds (Student's t)"
 
 
@@ -25,6 +26,22 @@ def shown(found: StudyOutcome, value: float | None) -> str:
     return f"{value:.1%}" if found.is_rate else f"{value:.4g}"
 
 
+def scale_of(found: StudyOutcome) -> dict[str, Any]:
+    """All values, and intervals as far as a rate can go: Student's know nothing of 0 and 1."""
+    ends = [v for arm in found.arms for v in (*arm.values, arm.mean["low"], arm.mean["high"]) if v is not None]
+    if not found.is_rate or not ends:
+        return {"zero": False, "nice": True}
+    return {
+        "domain": [max(0.0, min(ends)), min(1.0, max(ends))],
+        "nice": min(ends) > 0 and max(ends) < 1,
+        "zero": False,
+    }
+
+
+def shortened(name: str) -> str:
+    return name if len(name) <= LABEL_CHARS else f"{name[: LABEL_CHARS - 12]} … {name[-9:]}"
+
+
 def summary(found: StudyOutcome) -> str:
     return "; ".join(f"{arm.name} {shown(found, arm.mean['value'])}" for arm in found.arms)
 
@@ -41,13 +58,13 @@ def arms_chart(found: StudyOutcome) -> RunChart:
             "value": a.mean["value"],
             "low": a.mean["low"],
             "high": a.mean["high"],
-            "lines": wrapped(a.name),
+            "name": shortened(a.name),
         }
         for i, a in enumerate(found.arms)
     ]
     points = [{"key": str(i), "value": value} for i, arm in enumerate(found.arms) for value in arm.values]
     y = {"field": "key", "type": "nominal", "sort": [row["key"] for row in rows], "title": None, "axis": None}
-    x = axis_x("value", found.metric, scale={"zero": False, "nice": True})
+    x = axis_x("value", found.metric, scale=scale_of(found))
     x["axis"] = {"tickCount": 5, "grid": True, **({"format": ".1%"} if found.is_rate else {})}
     ring = {"type": "point", "size": 36, "strokeWidth": 1.2, "stroke": SERIES[0], "fill": HOLLOW, "opacity": 0.8}
     text = {"type": "text", "align": "left", "baseline": "bottom", "dy": -9, "fontSize": 12, "limit": WIDTH}
@@ -55,7 +72,7 @@ def arms_chart(found: StudyOutcome) -> RunChart:
     layers: list[dict[str, Any]] = [
         {
             "data": {"values": spans},
-            "mark": {"type": "rule", "color": SERIES[0], "strokeWidth": 2},
+            "mark": {"type": "rule", "color": SERIES[0], "strokeWidth": 2, "clip": True},
             "encoding": {"y": y, "x": {**x, "field": "low"}, "x2": {"field": "high"}},
         },
         {"data": {"values": points}, "mark": ring, "encoding": {"y": y, "x": x}},
@@ -63,10 +80,9 @@ def arms_chart(found: StudyOutcome) -> RunChart:
             "mark": {"type": "point", "filled": True, "size": 90, "color": SERIES[0], "opacity": 1},
             "encoding": {"y": y, "x": x},
         },
-        {"mark": text, "encoding": {"y": y, "x": {"value": 0}, "text": {"field": "lines"}}},
+        {"mark": text, "encoding": {"y": y, "x": {"value": 0}, "text": {"field": "name"}}},
     ]
-    n_lines = max(len(row["lines"]) for row in rows)
-    spec = {**chart(rows, layers if spans else layers[1:]), "height": {"step": 26 + 15 * n_lines}}
+    spec = {**chart(rows, layers if spans else layers[1:]), "height": {"step": 44}}
     return RunChart(
         "arms",
         "Ways of training",
@@ -83,7 +99,7 @@ def curve_chart(found: StudyOutcome) -> RunChart:
     rows.sort(key=lambda row: row["x"])
     is_wide = rows[0]["x"] > 0 and rows[-1]["x"] / rows[0]["x"] >= 8
     x = axis_x("x", "pairs or responses trained on", scale={"type": "log" if is_wide else "linear", "zero": False})
-    y = axis_y("y", found.metric, is_rate=found.is_rate)
+    y = {**axis_y("y", found.metric, is_rate=found.is_rate), "scale": scale_of(found)}
     line = {
         "type": "line",
         "color": SERIES[0],
@@ -93,7 +109,7 @@ def curve_chart(found: StudyOutcome) -> RunChart:
     layers: list[dict[str, Any]] = [{"mark": line, "encoding": {"x": x, "y": y}}]
     if spans := [row for row in rows if row["low"] is not None]:
         span = {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}}
-        rule = {"type": "rule", "color": SERIES[0], "strokeWidth": 1.5}
+        rule = {"type": "rule", "color": SERIES[0], "strokeWidth": 1.5, "clip": True}
         layers.insert(0, {"data": {"values": spans}, "mark": rule, "encoding": span})
     return RunChart(
         "learning-curve",

@@ -98,6 +98,7 @@ PAGES: dict[str, Route] = {
     "rmeval:playground": on("project", get=READERS, post=RESEARCHERS),
     "rmeval:reward-model-list": on("project", get=READERS),
     "rmeval:reward-model-create": on("project", get=RESEARCHERS, post=RESEARCHERS),
+    "rmeval:reward-model-import": on("project", get=RESEARCHERS, post=RESEARCHERS),
     "rmeval:reward-model-detail": on("reward_model", get=READERS),
     "rmeval:reward-model-train": on("reward_model", post=RESEARCHERS),
     "rmeval:reward-model-evaluate": on("reward_model", post=RESEARCHERS),

@@ -67,6 +67,9 @@ class JobContext(Protocol):
 
     def load_reward_model(self, uid: str) -> RewardModelRef: ...
 
+    def make_reward_model(self, *, name: str, family: str, config: dict[str, Any]) -> RewardModelRef:
+        """A new reward model that this run's checkpoints belong to; a later attempt gets the one made before."""
+
     def load_checkpoint(self, uid: str) -> CheckpointRef: ...
 
     def save_artifact(self, path: Path, *, kind: str, name: str, meta: Mapping[str, Any]) -> str:
@@ -143,6 +146,12 @@ class LocalJobContext:
 
     def load_reward_model(self, uid: str) -> RewardModelRef:
         return self.reward_models[uid]
+
+    def make_reward_model(self, *, name: str, family: str, config: dict[str, Any]) -> RewardModelRef:
+        if name not in self.reward_models:
+            self.reward_models = {**self.reward_models, name: RewardModelRef(name, family, config)}
+        self.reward_model = name
+        return self.reward_models[name]
 
     def load_checkpoint(self, uid: str) -> CheckpointRef:
         return self.checkpoints[uid]

@@ -79,6 +79,8 @@ def why_not(family: Any, checkpoint: Checkpoint | None) -> str:
         return "its family is not part of this installation"
     if checkpoint is None:
         return "it has no checkpoint yet: train it first"
+    if "imported" in family.capabilities:
+        return "its scores come from a file: none are computed"
     if "pointwise" not in family.capabilities:
         return "it compares responses and gives no reward to one alone"
     return ""

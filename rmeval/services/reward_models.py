@@ -40,32 +40,36 @@ def config_clean(family: Any, config: dict[str, Any], *, pointer: str = "/config
     return cleaned.model_dump(mode="json")
 
 
-def backbone_check(config: dict[str, Any], *, model_dirs: list[Path], pointer: str = "/config") -> None:
+def backbone_check(
+    config: dict[str, Any], *, model_dirs: list[Path], pointer: str = "/config", field: str = "backbone"
+) -> None:
     """Refuse a backbone that cannot exist: no built-in name, no hub id by its form, or a folder without a model.
 
     A folder must lie where the site's operator opened one. Otherwise anybody who may register a model could read what
     lies elsewhere on the server; so that is asked first, and a refusal does not say what is there.
     """
-    name = str(config.get("backbone") or "")
+    name = str(config.get(field) or "")
     if not name or name in BUILT_IN:
         return
     folder = Path(name).expanduser()
     if not is_path(name) and not folder.exists():
         if not is_hub_id(name):
-            raise refused_backbone(f"There is no backbone called {name}. {ALLOWED_NAMES}", pointer, "unknown_backbone")
+            raise refused_backbone(
+                f"There is no backbone called {name}. {ALLOWED_NAMES}", f"{pointer}/{field}", "unknown_backbone"
+            )
         return
     if not any(folder.resolve().is_relative_to(allowed) for allowed in model_dirs):
         detail = (
             f"The folder {name} is not open to this site. Give a Hugging Face id, or have STEELYARD_MODEL_DIRS name it."
         )
-        raise refused_backbone(detail, pointer, "folder_not_allowed")
+        raise refused_backbone(detail, f"{pointer}/{field}", "folder_not_allowed")
     if not (folder / "config.json").is_file():
         detail = f"There is no model in the folder {name}: it holds no config.json. {ALLOWED_NAMES}"
-        raise refused_backbone(detail, pointer, "no_model_in_folder")
+        raise refused_backbone(detail, f"{pointer}/{field}", "no_model_in_folder")
 
 
 def refused_backbone(detail: str, pointer: str, code: str) -> InvalidInput:
-    return InvalidInput(detail, errors=[FieldError(f"{pointer}/backbone", code, detail)])
+    return InvalidInput(detail, errors=[FieldError(pointer, code, detail)])
 
 
 @transaction.atomic
@@ -103,6 +107,17 @@ def reward_model_register(
         checkpoint_create(reward_model=reward_model)
     poke(f"project.{project.uid}", "reward_model")
     return reward_model
+
+
+@transaction.atomic
+def reward_model_of_run(*, run: Run, name: str, family: str, config: dict[str, Any]) -> RewardModel:
+    """The reward model a run makes for its checkpoints: registered once, whatever attempt asks."""
+    if run.reward_model is None:
+        run.reward_model = reward_model_register(
+            project=run.project, name=name, family=family, config=config, user=run.created_by
+        )
+        Run.objects.filter(pk=run.pk).update(reward_model=run.reward_model)
+    return run.reward_model
 
 
 @transaction.atomic

@@ -3,12 +3,14 @@
 from datetime import datetime
 from typing import Any
 
+from django.conf import settings
 from django.db import IntegrityError, transaction
 
 from annotator.access import refuse_archived
-from annotator.errors import DomainError
+from annotator.errors import DomainError, FieldError
 from annotator.models import Dataset, Project, User
 from rmeval.models import Checkpoint, RewardModel, Run
+from rmeval.services.reward_models import backbone_check
 from rmeval.services.runs import run_note, run_poke
 from rmeval.sources import source_of
 from rmeval.specs import check_fit, check_references, check_sources, job_of, needs_preferences, spec_clean
@@ -36,6 +38,7 @@ def run_submit(
     if idempotency_key and (known := same_key(project, idempotency_key, kind, spec)):
         return known
     check_references(project, spec)
+    check_model(project, spec)
     reward_model = reward_model_of(project, spec)
     check_sources(project, spec, needs_preferences=needs_preferences(job, spec, reward_model))
     check_fit(job, spec, reward_model)
@@ -98,6 +101,17 @@ def reward_model_of(project: Project, spec: dict[str, Any]) -> RewardModel | Non
         found = Checkpoint.objects.filter(reward_model__project=project, uid=uid).select_related("reward_model").first()
         return found.reward_model if found else None
     return None
+
+
+def check_model(project: Project, spec: dict[str, Any]) -> None:
+    """A model to import lies where the operator opened a folder, or on the hub; its name here is free."""
+    if not spec.get("model"):
+        return
+    backbone_check(spec, model_dirs=settings.MODEL_DIRS, pointer="/spec", field="model")
+    name = spec.get("name") or ("" if spec.get("reward_model") else spec["model"].rstrip("/").rsplit("/", 1)[-1])
+    if name and RewardModel.objects.filter(project=project, name=name.strip()).exists():
+        detail = f"This project already has a reward model named {name}. Give another name."
+        raise DomainError(detail, code="name_taken", errors=[FieldError("/spec/name", "name_taken", detail)])
 
 
 def source_freeze(project: Project, spec: dict[str, Any], now: datetime) -> None:

@@ -2,11 +2,12 @@
 
 from django.urls import URLPattern, path
 
-from rmeval.views import reward_models
+from rmeval.views import imports, reward_models
 
 reward_model_urls: list[URLPattern] = [
     path("projects/<uuid:uid>/reward-models/", reward_models.reward_model_list_view, name="reward-model-list"),
     path("projects/<uuid:uid>/reward-models/new/", reward_models.reward_model_create_view, name="reward-model-create"),
+    path("projects/<uuid:uid>/reward-models/import/", imports.import_view, name="reward-model-import"),
     path("reward-models/<uuid:uid>/", reward_models.reward_model_detail, name="reward-model-detail"),
     path("reward-models/<uuid:uid>/train/", reward_models.reward_model_train_view, name="reward-model-train"),
     path("reward-models/<uuid:uid>/evaluate/", reward_models.reward_model_evaluate_view, name="reward-model-evaluate"),

@@ -87,9 +87,13 @@ QUERIES: dict[str, dict[str, str]] = {
     "rmeval:run-list": {"state": "done", "kind": "score", "before": "1", "after": "1"},
     "rmeval:run-detail": {"part": "charts"},
     "rmeval:reward-model-create": {"family": "length"},
+    "rmeval:playground": {
+        "run": "{run}", "example": "{example}", "dataset": "{dataset}", "position": "1", "checkpoint": "{checkpoint}",
+    },
+    "rmeval:study-create": {"question": "grid", "rows": "8"},
     "rmeval:leaderboard": {"slice": "x", "sort": "name"},
     "rmeval:compare": {"a": "{checkpoint}", "cell": "all", "strength": "1", "key": "x", "value": "x", "after": "1"},
-}
+}  # fmt: skip
 QUESTION = {"title": "x", "points": "7", "justification": "off", "reasons": "x"}
 FORMS: dict[str, dict[str, str]] = {
     "annotator:login": {"username": "x", "password": "x"},
@@ -116,6 +120,15 @@ FORMS: dict[str, dict[str, str]] = {
     "rmeval:reward-model-create": {"name": "x", "description": "x", "unit": "words"},
     "rmeval:reward-model-train": {"source": "dataset:{dataset}", "learning_rate": "1e-5", "objective_config": "{}"},
     "rmeval:reward-model-evaluate": {"checkpoint": "{checkpoint}", "source": "dataset:{dataset}"},
+    "rmeval:reward-model-import": {"model": "minilm", "name": "x", "weights": "{}", "max_length": "64"},
+    "rmeval:playground": {
+        "conversation": "x", "response_1": "x", "response_2": "user: x", "reference": "x", "context": "x",
+        "steps": "lines", "checkpoints": "{checkpoint}",
+    },
+    "rmeval:study-create": {
+        "source": "dataset:{dataset}", "n_seeds": "1", "shared": "epochs = 1", "name_1": "x", "text_1": "x = 1",
+        "name_2": "y", "text_2": "epochs = 2", "keep_checkpoints": "on",
+    },
     "rmeval:leaderboard-evaluate": {"checkpoint": "{checkpoint}", "source": "dataset:{dataset}"},
     "rmeval:compare-queue": {"name": "x", "overlap": "1", "limit": "5", "cell": "all", "key": "x", "value": "x"},
 }  # fmt: skip

@@ -57,6 +57,28 @@ def pretrained(name: str, auto: Any) -> tuple[Any, Any]:
     return tokenizer, _explained(name, lambda: _pretrained(place, auto))
 
 
+def read_config(name: str, revision: str | None = None) -> Any:
+    """The config of a model by its name, without its weights."""
+    place = _place(name)
+    auto = transformers.AutoConfig
+    return _explained(name, lambda: auto.from_pretrained(place, revision=revision or "main", trust_remote_code=False))
+
+
+def load_classifier(name: str, auto: Any, revision: str | None = None) -> tuple[Any, Any, dict[str, Any]]:
+    """Tokenizer, model with its head, and which tensors were missing, unexpected or of another shape."""
+    place = _place(name)
+    _refuse_pickle(name, place)
+    options = {"revision": revision or "main", "trust_remote_code": False}
+    tokenizer = _explained(name, lambda: transformers.AutoTokenizer.from_pretrained(place, **options))
+    model, info = _explained(
+        name,
+        lambda: auto.from_pretrained(
+            place, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **options
+        ),
+    )
+    return tokenizer, model.eval(), info
+
+
 def open_backbone(folder: Path) -> Backbone:
     """The architecture and tokenizer that `keep_backbone` wrote, with random weights still to be loaded."""
     config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
@@ -115,10 +137,10 @@ def described(model: Any, tokenizer: Any) -> Backbone:
     if tokenizer.pad_token_id is None:
         # Padded positions are masked, so any id will do; it is never looked for to find the end of a text.
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
-    return Backbone(model, tokenizer, _is_causal(config.model_type), _context(config, tokenizer))
+    return Backbone(model, tokenizer, is_causal(config.model_type), _context(config, tokenizer))
 
 
-def _is_causal(model_type: str) -> bool:
+def is_causal(model_type: str) -> bool:
     return (
         model_type in modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
         and model_type not in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES

@@ -7,8 +7,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-Activation = Literal["none", "tanh", "relu", "silu"]
-ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "silu": nn.SiLU, "none": nn.Identity}
+Activation = Literal["none", "tanh", "relu", "silu", "gelu"]
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "tanh": nn.Tanh,
+    "relu": nn.ReLU,
+    "silu": nn.SiLU,
+    "gelu": nn.GELU,
+    "none": nn.Identity,
+}
 
 
 class Head(nn.Module):

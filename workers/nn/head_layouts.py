@@ -1,0 +1,60 @@
+"""How the classes of transformers that classify a text lay out their heads, and which of ours computes the same."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor
+
+from workers.errors import JobError
+from workers.nn.backbone import is_causal
+from workers.nn.heads import Activation
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Names of linear layers: `last` gives the labels; `first`, where there is one, an activation before it."""
+
+    pooling: Literal["last", "first"]
+    last: str
+    first: str = ""
+    activation: Activation = "none"
+
+    @property
+    def depth(self) -> int:
+        return 2 if self.first else 1
+
+    @property
+    def weights(self) -> list[str]:
+        return [f"{name}.weight" for name in (self.first, self.last) if name]
+
+
+def layout_of(config: Any, prefix: str) -> Layout | None:
+    """The layout of the sequence-classification class for a config; None where no head of ours computes the same."""
+    kind = config.model_type
+    known = {
+        "bert": Layout("first", "classifier", f"{prefix}.pooler.dense", "tanh"),
+        "albert": Layout("first", "classifier", f"{prefix}.pooler", "tanh"),
+        "distilbert": Layout("first", "classifier", "pre_classifier", "relu"),
+        "electra": Layout("first", "classifier.out_proj", "classifier.dense", "gelu"),
+    }
+    for name in ("roberta", "xlm-roberta", "camembert", "mpnet"):
+        known[name] = Layout("first", "classifier.out_proj", "classifier.dense", "tanh")
+    if kind in ("deberta", "deberta-v2") and getattr(config, "pooler_hidden_act", "") in ("gelu", "tanh", "relu"):
+        return Layout("first", "classifier", "pooler.dense", config.pooler_hidden_act)
+    return known.get(kind) or (Layout("last", "score") if is_causal(kind) else None)
+
+
+def head_tensors(found: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors that do not belong to the backbone, its pooler's among them."""
+    return {n: t for n, t in found.items() if not n.startswith(f"{prefix}.") or ".pooler" in n}
+
+
+def refuse_layout(name: str, expected: list[str], found: list[str], why: str = "") -> JobError:
+    """Names both, so that one sees what the head is instead."""
+    shown = ", ".join(sorted(found)[:20]) or "none"
+    return JobError(
+        f"The head of {name} is not laid out as expected{f': {why}' if why else ''}. Expected the tensors "
+        f"{', '.join(sorted(expected))}; found {shown}.",
+        "Import a model of transformers' own ...ForSequenceClassification or ...ForTokenClassification classes.",
+    )

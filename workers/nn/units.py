@@ -131,6 +131,8 @@ class _Reader:
         self.told: dict[str, list[str]] = {"prompt_key": [], "id": [], "source": [], "rater": []}
         self.left_out = Counter[str]()
         self.probes: list[Item] = []
+        self.odd_probes: list[Item] = []
+        """Items without a token before the response, which some nets cannot read: taken where there are no others."""
         self.n_read = 0
 
     def take(self, block: list[Any]) -> None:
@@ -153,7 +155,7 @@ class _Reader:
         self.targets.append(aims.rows(np.array(kept, dtype=np.int64)))
         for i in kept:
             self._tell(block[i])
-        self.probes += [unit[0] for unit in units[: N_PROBES - len(self.probes)]]
+        self._probe(units, encoded[::width] if width else [])
 
     def _refusal(self, row: Any, *, is_used: bool) -> str | None:
         if not is_used:
@@ -162,6 +164,14 @@ class _Reader:
         if len(items) == 2 and items[0][1] == items[1][1]:
             return "same response twice"
         return next((reason for item in items if (reason := self.unfit(item))), None)
+
+    def _probe(self, units: Sequence[Sequence[Item]], encoded: Sequence[Encoded]) -> None:
+        """The first sequence of a few units, to be scored again when the checkpoint is opened."""
+        for unit, item in zip(units, encoded, strict=True):
+            if len(self.probes) == N_PROBES:
+                return
+            probes = self.probes if item.n_response < len(item) else self.odd_probes
+            probes.append(unit[0])
 
     def _tell(self, row: Any) -> None:
         self.told["prompt_key"].append(row.prompt_key)
@@ -186,10 +196,11 @@ class _Reader:
             ids=self.told["id"],
             sources=self.told["source"],
             raters=self.told["rater"],
-            probes=self.probes,
+            probes=self.probes or self.odd_probes[:N_PROBES],
         )
 
 
 def _named(own: str, meta: Any, key: str | None) -> str:
     """A key of the metadata, where one is named, says more than what the row itself is called."""
-    return str(meta.get(key, "")) if key else own
+    told = meta.get(key) if key else own
+    return "" if told is None else str(told)

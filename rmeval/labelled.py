@@ -1,5 +1,6 @@
 """Single responses with what their metadata says of them: ratings by attribute, steps with labels, a reference."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -31,7 +32,7 @@ def stream_labelled(source: PairSource) -> Iterator[LabelledResponse]:
 
 def ratings_of(meta: Mapping[str, Any]) -> dict[str, float]:
     """Numbers of a response's metadata by name; true and false are 1 and 0."""
-    return {name: float(value) for name, value in meta.items() if isinstance(value, int | float)}
+    return {name: number(value) for name, value in meta.items() if isinstance(value, int | float)}
 
 
 def steps_of(meta: Mapping[str, Any]) -> tuple[Sequence[str], Sequence[float | None]]:
@@ -41,4 +42,12 @@ def steps_of(meta: Mapping[str, Any]) -> tuple[Sequence[str], Sequence[float | N
         return (), ()
     if not isinstance(labels, list):
         return steps, [None] * len(steps)
-    return steps, [float(label) if isinstance(label, int | float) else None for label in labels]
+    return steps, [number(label) if isinstance(label, int | float) else None for label in labels]
+
+
+def number(value: float) -> float:
+    """JSON has whole numbers of any size: one beyond every float is infinite, which no objective takes for a label."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.copysign(math.inf, 1 if value > 0 else -1)

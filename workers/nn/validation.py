@@ -68,10 +68,12 @@ class Validation:
         }
 
     def as_json(self, step: int) -> dict[str, Any]:
+        """Where ties alone were held out there is no accuracy: JSON has no word for nan."""
+        rate = {"value": self.accuracy, "low": self.low, "high": self.high, "n": self.n}
         found: dict[str, Any] = {
-            "accuracy": {"value": self.accuracy, "low": self.low, "high": self.high, "n": self.n},
+            "accuracy": rate if self.n else None,
             "loss": self.loss,
-            "mean_margin": self.mean_margin,
+            "mean_margin": self.mean_margin if self.n else None,
             "ece": self.ece if self.n else None,
             "n_zero_margin": self.n_zero_margin,
             "step": step,

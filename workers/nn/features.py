@@ -17,6 +17,7 @@ from workers.nn.reward_net import RewardNet
 from workers.nn.ticks import Throttle
 from workers.nn.units import Features, UnitData
 
+BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 ADVICE = "Lower token_budget (it changes no result) or max_length, or choose a smaller backbone."
 
 
@@ -31,6 +32,7 @@ def compute_features(
     about = folder / "features.json"
     key = hashlib.sha256(f"{data.fingerprint} {_identity(net)}".encode()).hexdigest()
     if not about.is_file() or json.loads(about.read_text())["key"] != key:
+        about.unlink(missing_ok=True)  # what is half made is nobody's
         _make(net, data, folder, budget=budget, on_done=on_done)
         about.write_text(json.dumps({"key": key}))
     return [_load(folder, column) for column in range(len(data.columns))]
@@ -93,9 +95,13 @@ def _array(path: Path) -> NDArray[np.float32]:
 
 
 def _identity(net: RewardNet) -> str:
-    """Which backbone, pooling and head reading these are: another is another set of features."""
+    """Which backbone, pooling and head reading these are: another is another set of features.
+
+    Of every tensor its name, its first numbers and the sum of the bits of all, which is exact in any order.
+    """
     digest = hashlib.sha256(f"{net.pooling} {net.head.needs_prompt} {net.dtype}".encode())
     for name, tensor in net.backbone.state_dict().items():
         digest.update(name.encode())
         digest.update(np.ascontiguousarray(tensor.detach().float().cpu().numpy().ravel()[:64]).tobytes())
+        digest.update(str(int(tensor.detach().cpu().contiguous().view(BITS[tensor.element_size()]).sum())).encode())
     return digest.hexdigest()

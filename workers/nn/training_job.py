@@ -141,6 +141,12 @@ def _start(ctx: JobContext, spec: Any, family: Any, config: Any) -> Start:
     reference = ctx.load_checkpoint(spec.start_from)
     if reference.path is None:
         raise JobError("The checkpoint to start from is a rule: it has no weights.", "Choose a trained checkpoint.")
+    own, other = config.backbone, reference.config.get("backbone", config.backbone)
+    if own != other:
+        raise JobError(
+            f"The checkpoint to start from has the backbone {other}; this reward model has {own}.",
+            "Start from a checkpoint with the same backbone, or register a reward model with the other one.",
+        )
     backbone, weights = read_checkpoint(reference.path)
     return Start(backbone, weights, reference.family)
 
@@ -252,6 +258,9 @@ def _read(ctx: JobContext, spec: Any, family: Any, config: Any, renderer: Render
         unfit=lambda item: family.unfit(config, item),
         keys=Keys(rater=spec.rater_key, source=spec.source_key),
     )
+    for key, names in ((spec.rater_key, data.raters), (spec.source_key, data.sources)):
+        if key and len(data) and not any(names):
+            ctx.log(f"No row has the metadata key {key}: all of them count as one", "warning")
     if not len(data):
         raise JobError(_nothing(data, what), "Choose a source that has what this objective learns from.")
     return objective.choose(data)

@@ -21,14 +21,23 @@ from workers.stats.study import study_summary
 from workers.stats.study_sources import source_differences
 
 MOST_RUNS = 500
+MOST_CHARACTERS = 80
+"""Of the name of an arm."""
 
 
 class Arm(SpecModel):
     """One way of training that is compared with others."""
 
-    name: str = Field(min_length=1, max_length=80, description="Shown in the table and the plots.")
+    name: str = Field(min_length=1, max_length=MOST_CHARACTERS, description="Shown in the table and the plots.")
     settings: dict[str, Any] = Field(default={}, description="Settings of train_rm that this arm changes.")
     config: dict[str, Any] = Field(default={}, description="Settings of the reward model that this arm changes.")
+
+
+NOTHING_HELD_OUT = FieldProblem(
+    pointer="/validation_share",
+    code="does_not_fit",
+    detail="A study compares by what is held out: a share above 0 is needed.",
+)
 
 
 @dataclass(frozen=True)
@@ -75,24 +84,27 @@ class TrainStudy:
 
         @model_validator(mode="after")
         def _asks_something(self) -> Self:
-            if self.question == "compare" and len({arm.name for arm in self.arms}) != len(self.arms):
-                raise ValueError("Two arms have the same name.")
             if self.question == "compare" and len(self.arms) < 2:
                 raise ValueError("A comparison needs two arms or more.")
             if self.question == "grid" and not any(len(values) > 1 for values in self.grid.values()):
                 raise ValueError("A grid needs a setting with two values or more.")
             if self.question == "learning_curve" and not all(0 < share <= 1 for share in self.shares):
                 raise ValueError("Shares lie above 0 and at most at 1.")
-            n = len(list(arms_of(self))) * self.n_seeds
+            names = [arm.name for arm in arms_of(self)]
+            if not names:
+                raise ValueError("There is nothing to train: a list of shares or of values is empty.")
+            if len(set(names)) < len(names):
+                raise ValueError("Two arms have the same name.")
+            n = len(names) * self.n_seeds
             if n > MOST_RUNS:
                 raise ValueError(f"These are {n} trainings; {MOST_RUNS} are allowed in one study.")
             return self
 
     @staticmethod
-    def check(spec: Any, family: str) -> None:
-        """Every arm must be a training that could start."""
+    def check(spec: Any, family: str, config: Mapping[str, Any] | None = None) -> None:
+        """Every arm must be a training that could start; with the reward model's `config`, together with it."""
         for arm in arms_of(spec):
-            arm_spec(spec, arm, 0, family)
+            arm_spec(spec, arm, 0, family, config=config)
 
     @staticmethod
     def needs_preferences(*_: Any) -> bool:
@@ -100,7 +112,7 @@ class TrainStudy:
 
     def run(self, ctx: JobContext, spec: Spec) -> dict[str, Any]:
         model = ctx.load_reward_model(spec.reward_model)
-        self.check(spec, model.family)
+        self.check(spec, model.family, model.config)
         planned = [Planned(arm, seed) for arm in arms_of(spec) for seed in range(spec.n_seeds)]
         rows = []
         for number, one in enumerate(planned):
@@ -126,19 +138,25 @@ def arms_of(spec: Any) -> Iterator[Arm]:
         yield from spec.arms
     elif spec.question == "learning_curve":
         for share in spec.shares:
-            yield Arm(name=f"{share:.3g} of the data", settings={"train_share": share})
+            yield Arm(name=f"{share:.6g} of the data", settings={"train_share": share})
     else:
-        for values in product(*spec.grid.values()):
+        for number, values in enumerate(product(*spec.grid.values()), start=1):
             chosen = dict(zip(spec.grid, values, strict=True))
+            name = ", ".join(f"{name.removeprefix('config.')} {value}" for name, value in chosen.items())
             yield Arm(
-                name=", ".join(f"{name.removeprefix('config.')} {value}" for name, value in chosen.items())[:80],
+                name=name if len(name) <= MOST_CHARACTERS else f"{number}: {name}"[:MOST_CHARACTERS],
                 settings={name: value for name, value in chosen.items() if not name.startswith("config.")},
                 config={name[7:]: value for name, value in chosen.items() if name.startswith("config.")},
             )
 
 
-def arm_spec(spec: Any, arm: Arm, seed: int, family: str) -> tuple[Any, Any]:
-    """The spec of train_rm and the objective of one training; SpecError names the arm that is wrong."""
+def arm_spec(
+    spec: Any, arm: Arm, seed: int, family: str, *, config: Mapping[str, Any] | None = None
+) -> tuple[Any, Any]:
+    """The spec of train_rm and the objective of one training; SpecError names the arm that is wrong.
+
+    Settings of the reward model are checked one by one; whether they go together, only beside the rest of `config`.
+    """
     raw = {
         "reward_model": spec.reward_model,
         "source": spec.source.query(),
@@ -149,7 +167,9 @@ def arm_spec(spec: Any, arm: Arm, seed: int, family: str) -> tuple[Any, Any]:
     try:
         parsed = parse_spec(TrainRewardModel.Spec, raw)
         _, objective = check_training(parsed, family)
-        parse_spec(FAMILIES.get(family).Config, arm.config, at="/config") if arm.config else None
+        if not parsed.validation_share:
+            raise SpecError([NOTHING_HELD_OUT])
+        _check_config(FAMILIES.get(family).Config, arm.config, config)
     except SpecError as error:
         problems = [
             FieldProblem(pointer="/arms", code=e["code"], detail=f"{arm.name}, {e['pointer'][1:]}: {e['detail']}")
@@ -160,6 +180,15 @@ def arm_spec(spec: Any, arm: Arm, seed: int, family: str) -> tuple[Any, Any]:
         detail = f"A reward model of the family {family} is measured, not trained: compare its members instead."
         raise SpecError([FieldProblem(pointer="/reward_model", code="not_trainable", detail=detail)])
     return parsed, objective
+
+
+def _check_config(model: Any, changes: Mapping[str, Any], config: Mapping[str, Any] | None) -> None:
+    try:
+        parse_spec(model, {**(config or {}), **changes}, at="/config")
+    except SpecError as error:
+        own = [e for e in error.errors if config is not None or e["pointer"].split("/")[2:3] in [[c] for c in changes]]
+        if own:
+            raise SpecError(own) from error
 
 
 def _result(ctx: JobContext, spec: Any, one: Planned, model: Any, *, place: tuple[int, int]) -> dict[str, Any]:
@@ -187,8 +216,16 @@ def _result(ctx: JobContext, spec: Any, one: Planned, model: Any, *, place: tupl
 def _figures(result: Mapping[str, Any]) -> dict[str, Any]:
     told = result["validation_best"] or result["validation_final"]
     if not told:
-        raise JobError("A training of this study held nothing out to measure it by.", "Set validation_share above 0.")
+        raise JobError(
+            "A training of this study held nothing out to measure it by: all of its data is of one prompt.",
+            "Choose a source with several prompts.",
+        )
     accuracy = told.get("accuracy")
+    if "accuracy" in told and accuracy is None:
+        raise JobError(
+            "A training of this study held out ties alone, so there is no accuracy to compare.",
+            "Raise validation_share, or leave ties out of the objective.",
+        )
     return {
         "value": accuracy["value"] if accuracy else -told["loss"],
         "metric": "accuracy" if accuracy else "negative loss",

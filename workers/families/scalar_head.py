@@ -31,7 +31,7 @@ class ScalarHeadFamily(NetFamily):
         """What the reward model is made of."""
 
         head_depth: int = Field(default=1, ge=1, le=5, description="Linear layers of the head.")
-        head_activation: Literal["none", "tanh", "relu", "silu"] = Field(
+        head_activation: Literal["none", "tanh", "relu", "silu", "gelu"] = Field(
             default="silu", description="Between the layers of a head of more than one; never after the last."
         )
         head_width: int | None = Field(

@@ -1,9 +1,10 @@
 """Five Gaussian heads on MiniLM features of HH and UltraFeedback, started from a scalar head.
 
-python -m bench.real.bayesian_ensemble
+python -m bench.real.bayesian_ensemble [pairs of each source]
 """
 
 import json
+import sys
 import time
 from typing import Any
 
@@ -13,9 +14,9 @@ from workers.environment import peak_rss_mib
 N = 400
 
 
-def run() -> dict[str, Any]:
+def run(n: int = N) -> dict[str, Any]:
     """Both stages; accuracy on prompts held out from both, with Wilson intervals."""
-    started, pairs = time.monotonic(), sample(N)
+    started, pairs = time.monotonic(), sample(n)
     spec = {"reward_model": "model", "source": {"dataset": "pairs"}, "validation_share": 0.35, **QUICK}
     first = context({"pairs": pairs}, "scalar_head", MODEL, {})
     stage1 = job("train_rm", first, **spec)
@@ -40,4 +41,4 @@ def run() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(run()))
+    print(json.dumps(run(*map(int, sys.argv[1:2]))))

@@ -1,9 +1,10 @@
 """A reward model of HH and one of UltraFeedback as an ensemble, tested on unseen prompts of both.
 
-python -m bench.real.ensemble
+python -m bench.real.ensemble [pairs of each source]
 """
 
 import json
+import sys
 import time
 from typing import Any
 
@@ -14,10 +15,10 @@ from workers.environment import peak_rss_mib
 N = 400
 
 
-def run() -> dict[str, Any]:
+def run(n: int = N) -> dict[str, Any]:
     """Members are trained on one source each; the scale of each is measured on the training responses of both."""
     started = time.monotonic()
-    train, test = split(sample(N))
+    train, test = split(sample(n))
     checkpoints: dict[str, CheckpointRef] = {}
     sources = {name: [pair for pair in train if pair.source == name] for name in SOURCES}
     uids = []
@@ -48,4 +49,4 @@ def run() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(run()))
+    print(json.dumps(run(*map(int, sys.argv[1:2]))))

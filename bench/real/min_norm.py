@@ -1,10 +1,13 @@
 """Two sources on MiniLM features: mixed, weighed equally, and weighed by agreement, over five seeds.
 
-python -m bench.real.min_norm
+Two gradients of one length always share the weight evenly, so the third arm leaves them as long as they are.
+
+python -m bench.real.min_norm [pairs of each source]
 """
 
 import json
 import shutil
+import sys
 import time
 from typing import Any
 
@@ -15,13 +18,13 @@ N, N_SEEDS = 300, 5
 ARMS = [
     {"name": "mixed", "settings": {"objective": "bradley_terry", "objective_config": {"centre_coefficient": 0.0}}},
     {"name": "equal", "settings": {"objective": "min_norm_bt", "objective_config": {"weighting": "equal"}}},
-    {"name": "min-norm", "settings": {"objective": "min_norm_bt"}},
+    {"name": "min-norm", "settings": {"objective": "min_norm_bt", "objective_config": {"normalise": "none"}}},
 ]
 
 
-def run() -> dict[str, Any]:
+def run(n: int = N) -> dict[str, Any]:
     """The job train_study on a frozen backbone, whose features are read once and given to every training."""
-    started, pairs = time.monotonic(), sample(N)
+    started, pairs = time.monotonic(), sample(n)
     settings = {**QUICK, "validation_share": 0.35}
     spec: dict[str, Any] = {"reward_model": "model", "source": {"dataset": "pairs"}}
     first = context({"pairs": pairs}, "scalar_head", MODEL, {})
@@ -58,4 +61,4 @@ def _short(told: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    print(json.dumps(run()))
+    print(json.dumps(run(*map(int, sys.argv[1:2]))))

@@ -15,7 +15,7 @@ from workers.jobs import JOBS
 from workers.specs import parse_spec
 
 SOURCES = ("hh", "ultrafeedback")
-MODEL = {"backbone": "minilm", "max_length": 192}
+MODEL = {"backbone": "minilm", "max_length": 128}
 QUICK = {"freeze_backbone": True, "learning_rate": 1e-3, "epochs": 12, "batch_pairs": 32, "eval_every": 10}
 
 

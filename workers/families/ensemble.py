@@ -26,6 +26,8 @@ class EnsembleFamily:
     capabilities: ClassVar[frozenset[str]] = frozenset({"pointwise", "trainable", "tokens"})
     trainable: ClassVar[bool] = True
     frozen: ClassVar[bool] = False
+    default_objective: ClassVar[str] = "bradley_terry"
+    """What the form of a training names; nothing of it is used."""
 
     class Config(SpecModel):
         """Which checkpoints, and how they become one reward."""

@@ -127,3 +127,9 @@ def test_differences_by_source_may_show_nothing() -> None:
     assert found["ece"]["differences"]["two"]["answer"] == "better"
     assert found["ece"]["differences"]["two"]["value"] == pytest.approx(-0.054)
     assert source_differences([{"arm": "one", "seed": 0}], ["one", "two"]) == {}
+
+
+def test_two_sources_on_one_scale_always_share_evenly() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        assert min_norm_weights(unit(rng.normal(size=(2, 6)))).weights == pytest.approx([0.5, 0.5])

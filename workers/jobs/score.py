@@ -178,7 +178,7 @@ def _unscored(ctx: JobContext, parts: Mapping[int, Any]) -> set[int]:
 
 def _notes(told: dict[str, int], how: dict[str, Any]) -> list[str]:
     notes = [how["scorer"]["warning"]] if "warning" in how.get("scorer", {}) else []
-    if how.get("int8"):
+    if "largest_error" in how.get("int8", {}):
         notes.append(
             f"Scored in int8, which moved the rewards of the probes by up to {how['int8']['largest_error']:.2g}."
         )

@@ -119,7 +119,7 @@ def pair_validation(
     a: Rewards, b: Rewards, targets: "PairTargets", *, loss: float, groups: dict[str, list[str]]
 ) -> Validation:
     """Count from rewards r_a and r_b, shape (n,)."""
-    decided = ~targets.is_tie
+    decided = ~targets.is_tie & (targets.target != 0.5)  # even shares of raters prefer neither
     n_right, n_zero = count_right(a[decided], b[decided], targets.target[decided])
     n_swapped, _ = count_right(b[decided], a[decided], targets.target[decided])
     n = int(decided.sum())

@@ -34,6 +34,8 @@ def run_place(run: Run) -> str:
 
 def choose_queue(run: Run) -> str:
     """The job's own queue; but rules, and small scoring where no GPU is, do not wait behind a training of hours."""
+    if waits_for_others(run):
+        return "judge"
     if needs_no_network(run):
         return "default"
     if run.kind == TYPED:  # somebody waits for it at the screen
@@ -41,6 +43,12 @@ def choose_queue(run: Run) -> str:
     if run.kind in SCORING and not has_gpu() and is_small(run):
         return "default"
     return str(JOBS.get(run.kind).queue)
+
+
+def waits_for_others(run: Run) -> bool:
+    """A model on a server: hours of waiting, hardly any work; it must hold up neither imports nor trainings."""
+    model = run.reward_model
+    return model is not None and model.family in FAMILIES and "network" in FAMILIES.get(model.family).capabilities
 
 
 def needs_no_network(run: Run) -> bool:

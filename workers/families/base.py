@@ -39,6 +39,7 @@ CAPABILITIES: dict[str, str] = {
     "router": "weighs several heads by the prompt",
     "latent_user": "infers a person from that person's pairs",
     "cross_prompt": "its rewards can be compared across prompts",
+    "network": "asks a server over the network",
     "features": "its head can be trained on stored features of a frozen backbone",
     "imported": "its rewards come from a file and are never computed",
 }

@@ -22,7 +22,7 @@ class Endpoint:
     """
 
     title: ClassVar[str] = "Endpoint (a model on a server)"
-    capabilities: ClassVar[frozenset[str]] = frozenset({"pointwise"})
+    capabilities: ClassVar[frozenset[str]] = frozenset({"pointwise", "network"})
     trainable: ClassVar[bool] = False
 
     class Config(SpecModel):

@@ -10,6 +10,7 @@ from annotator.errors import DomainError
 from rmeval.labelled import stream_labelled
 from rmeval.models import Checkpoint, RewardModel, Run
 from rmeval.report import RunReport
+from rmeval.selectors.exports import checkpoint_facts
 from rmeval.selectors.scores import scored_pairs
 from rmeval.services.artifacts import artifact_store, measure
 from rmeval.services.reward_models import reward_model_of_run
@@ -88,6 +89,9 @@ class DatabaseJobContext:
         if found is None:
             raise JobError("The reward model of this run is gone.", hint="Register it again and start a new run.")
         return RewardModelRef(uid=str(found.uid), family=found.family, config=found.config)
+
+    def describe_checkpoint(self, uid: str) -> dict[str, Any]:
+        return checkpoint_facts(self.checkpoint_row(uid))
 
     def make_reward_model(self, *, name: str, family: str, config: dict[str, Any]) -> RewardModelRef:
         try:

@@ -72,6 +72,9 @@ class JobContext(Protocol):
 
     def load_checkpoint(self, uid: str) -> CheckpointRef: ...
 
+    def describe_checkpoint(self, uid: str) -> dict[str, Any]:
+        """What a model card states: name, data hash, run, metrics, evaluations, licence (workers/data/model_card.py)."""
+
     def save_artifact(self, path: Path, *, kind: str, name: str, meta: Mapping[str, Any]) -> str:
         """Keep a file or folder; returns its uid.
 
@@ -155,6 +158,11 @@ class LocalJobContext:
 
     def load_checkpoint(self, uid: str) -> CheckpointRef:
         return self.checkpoints[uid]
+
+    def describe_checkpoint(self, uid: str) -> dict[str, Any]:
+        found = self.checkpoints[uid]
+        told = {"name": found.family, "number": 1, "uid": uid, "family": found.family, "config": found.config}
+        return {**told, "sha256": "", "metrics": {}, "licence": "", "data": {}, "run": {}, "evaluations": []}
 
     def save_artifact(self, path: Path, *, kind: str, name: str, meta: Mapping[str, Any]) -> str:
         uid = str(uuid4())

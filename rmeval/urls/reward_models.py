@@ -2,7 +2,7 @@
 
 from django.urls import URLPattern, path
 
-from rmeval.views import imports, reward_models
+from rmeval.views import exports, imports, reward_models
 
 reward_model_urls: list[URLPattern] = [
     path("projects/<uuid:uid>/reward-models/", reward_models.reward_model_list_view, name="reward-model-list"),
@@ -11,6 +11,7 @@ reward_model_urls: list[URLPattern] = [
     path("reward-models/<uuid:uid>/", reward_models.reward_model_detail, name="reward-model-detail"),
     path("reward-models/<uuid:uid>/train/", reward_models.reward_model_train_view, name="reward-model-train"),
     path("reward-models/<uuid:uid>/evaluate/", reward_models.reward_model_evaluate_view, name="reward-model-evaluate"),
+    path("checkpoints/<uuid:uid>/export/", exports.checkpoint_export_view, name="checkpoint-export"),
     path("checkpoints/<uuid:uid>/", reward_models.checkpoint_files_view, name="checkpoint-files"),
     path(
         "checkpoints/<uuid:uid>/files/<path:name>", reward_models.checkpoint_download_view, name="checkpoint-download"

@@ -23,7 +23,7 @@ PLAIN = frozenset({"model", "name", "family"})
 @require_http_methods(["GET", "POST"])
 def import_view(request: HttpRequest, uid: UUID) -> HttpResponse:
     project = access_project(request.user, uid, RESEARCHERS)
-    form = spec_form(JOBS.get(KIND).Spec, plain=PLAIN)(request.POST or None)  # type: ignore[attr-defined]
+    form = spec_form(JOBS.get(KIND).Spec, plain=PLAIN)(request.POST or None)
     if request.method == "POST" and form.is_valid():
         try:
             run = run_submit(project=project, kind=KIND, spec=form.values(), user=user_of(request), now=timezone.now())

@@ -20,6 +20,7 @@ from rmeval.access import access_checkpoint, access_reward_model
 from rmeval.evaluation_charts import evaluation_charts
 from rmeval.forms import EvaluateForm, RegisterForm, config_form, family_choices
 from rmeval.models import RewardModel
+from rmeval.selectors.exports import newest_export
 from rmeval.selectors.reward_models import (
     reward_model_evaluations,
     reward_model_lineage,
@@ -181,7 +182,14 @@ def checkpoint_files_view(request: HttpRequest, uid: UUID) -> HttpResponse:
     root = Path(settings.ARTIFACT_DIR) / checkpoint.path
     is_here = bool(checkpoint.path) and root.exists()
     files = [{"name": name, "n_bytes": file.stat().st_size} for name, file in files_of(root)] if is_here else []
-    context = {"checkpoint": checkpoint, "project": checkpoint.reward_model.project, "files": files}
+    project = checkpoint.reward_model.project
+    context = {
+        "checkpoint": checkpoint,
+        "project": project,
+        "files": files,
+        "exported": newest_export(checkpoint),
+        "may_act": role_in(request.user, project) in RESEARCHERS,
+    }
     return render(request, "rmeval/checkpoint_files.html", context)
 
 

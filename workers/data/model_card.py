@@ -1,0 +1,83 @@
+"""The model card that goes with an exported checkpoint: README.md with front matter that the hub reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def model_card(facts: Mapping[str, Any], loading: Sequence[str]) -> str:
+    """README.md of a folder.
+
+    facts: name, number, uid, family, sha256, config, metrics, licence, data ({name, kind, sha256} or empty), run
+    ({uid, kind, ended_at, spec} or empty), evaluations ([{name, value, low, high, n}]); loading: paragraphs that say
+    how the folder is opened.
+    """
+    parts = [
+        _front_matter(facts),
+        f"# {facts['name']} #{facts['number']}",
+        f"A reward model of the family `{facts['family']}`: it gives a response to a conversation one number, and the"
+        " higher number is the better response.",
+        "## How to load it",
+        *loading,
+        "## Where it comes from",
+        _lineage(facts),
+        "## What it was measured to do",
+        _evaluations(facts["evaluations"]),
+        _json("Measured while it was made", facts.get("metrics")),
+        "## Licence",
+        _licence(facts),
+        _json("Settings of the reward model", facts.get("config")),
+        _json("Settings of the run", (facts.get("run") or {}).get("spec")),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _front_matter(facts: Mapping[str, Any]) -> str:
+    lines = ["---", "pipeline_tag: text-classification", "tags:", "- reward-model"]
+    if facts.get("licence"):
+        lines += ["license: other", f"license_name: {json.dumps(facts['licence'], ensure_ascii=False)}"]
+    return "\n".join([*lines, "---"])
+
+
+def _lineage(facts: Mapping[str, Any]) -> str:
+    data, run = facts.get("data") or {}, facts.get("run") or {}
+    rows = [("Checkpoint", f"`{facts['uid']}`"), ("sha256 of its files", f"`{facts['sha256'] or 'a rule, no files'}`")]
+    if data:
+        rows += [("Data", f"{data['name']} ({data['kind']})"), ("sha256 of the data", f"`{data['sha256']}`")]
+    if run:
+        rows.append(("Run", f"{run['kind']} `{run['uid']}`, ended {run['ended_at'] or 'not yet'}"))
+    if origin := (facts.get("metrics") or {}).get("imported_from"):
+        rows.append(("Imported from", f"{origin['model']} ({origin['class']})"))
+    backbone = (facts.get("config") or {}).get("backbone")
+    return _table(("", ""), [*rows, *([("Backbone", f"`{backbone}`")] if backbone else [])])
+
+
+def _evaluations(found: Sequence[Mapping[str, Any]]) -> str:
+    if not found:
+        return "It has not been evaluated."
+    rows = []
+    for one in found:
+        has_interval = one.get("low") is not None and one.get("high") is not None
+        interval = f"[{one['low']:.3f}, {one['high']:.3f}]" if has_interval else "none"
+        rows.append((one["name"], f"{one['value']:.3f}", interval, str(one["n"])))
+    return _table(("Evaluated on", "Accuracy", "95% interval", "Pairs"), rows)
+
+
+def _licence(facts: Mapping[str, Any]) -> str:
+    own = facts.get("licence")
+    said = f"The data it was trained on is under: {own}." if own else "The licence of its training data is not known."
+    return f"{said} The licence of its backbone applies too; look it up before you pass the model on."
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    return "\n".join([*lines, *(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in rows)])
+
+
+def _json(title: str, value: Any) -> str:
+    if not value:
+        return ""
+    text = json.dumps(value, indent=1, ensure_ascii=False, sort_keys=True, default=str)
+    return f"<details><summary>{title}</summary>\n\n```json\n{text}\n```\n\n</details>"

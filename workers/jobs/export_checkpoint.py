@@ -1,0 +1,85 @@
+"""Export a checkpoint as a Hugging Face folder that transformers opens by itself."""
+
+import shutil
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from workers.context import JobContext
+from workers.data.model_card import model_card
+from workers.environment import describe_environment, keep_freed_memory, peak_rss_mib
+from workers.jobs import JOBS
+from workers.specs import SpecModel
+
+LOADING = """```python
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained(folder)
+model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+ids = torch.tensor([input_ids])  # {rendering}
+reward = model(input_ids=ids).logits[0, 0].item(){constant}
+```"""
+TEMPLATE = "tokenizer.apply_chat_template(messages, tokenize=True)"
+ROLE_LABELS = 'role labels, "user:\\n...\\n\\nassistant:\\n..." with special tokens: see input_ids in probes.json'
+PROBES = (
+    "`probes.json` holds texts with their token ids and the rewards they must get. Opened this way, the folder differed"
+    " from the checkpoint by at most {difference:.2g} on them."
+)
+
+
+@JOBS.add("export_checkpoint")
+class ExportCheckpoint:
+    """Write config, tokenizer, model.safetensors and a model card, open the folder again, and compare the rewards.
+
+    Where no class of transformers computes the same, the run says why and nothing is kept; the checkpoint's own files
+    can be downloaded always.
+    """
+
+    title: ClassVar[str] = "Export a checkpoint"
+    queue: ClassVar[Literal["default", "gpu"]] = "default"
+
+    class Spec(SpecModel):
+        """What to export."""
+
+        checkpoint: str = Field(description="uid of a checkpoint.")
+
+    @staticmethod
+    def needs_preferences(*_: Any) -> bool:
+        return False
+
+    def run(self, ctx: JobContext, spec: Spec) -> dict[str, Any]:
+        from dataclasses import asdict
+
+        from workers.nn.exporting import export_folder
+
+        keep_freed_memory()
+        ctx.progress(0, 2, "Writing the folder")
+        reference = ctx.load_checkpoint(spec.checkpoint)
+        folder = ctx.work_dir / "export"
+        shutil.rmtree(folder, ignore_errors=True)
+        found = export_folder(reference, folder)
+        ctx.checkpoint()
+        ctx.progress(1, 2, "Keeping it")
+        uses_template = bool(list(folder.glob("chat_template*"))) and reference.config.get("rendering") != "plain"
+        code = LOADING.format(
+            rendering=TEMPLATE if uses_template else ROLE_LABELS,
+            constant=f" + {found.constant!r}" if found.constant else "",
+        )
+        loading = [code, *found.notes, PROBES.format(difference=found.difference)]
+        card = model_card(ctx.describe_checkpoint(spec.checkpoint), loading)
+        (folder / "README.md").write_text(card, encoding="utf-8")
+        meta = {"of_checkpoint": spec.checkpoint, **asdict(found)}
+        uid = ctx.save_artifact(folder, kind="export", name="transformers", meta=meta)
+        for note in found.notes:
+            ctx.log(note, "warning")
+        ctx.progress(2, 2, "Exported")
+        return {
+            "artifact": uid,
+            "opens_as": found.class_name,
+            "probe_difference": found.difference,
+            "constant": found.constant,
+            "notes": found.notes,
+            "peak_rss_mib": round(peak_rss_mib()),
+            "environment": describe_environment(),
+        }

@@ -91,10 +91,7 @@ def train(
     world.wait()
     if not world.is_main:
         return {}
-    if spec.keep == "best" and progress.best_step not in (None, progress.step):
-        states.load_best(progress.best_step, net)
-    if spec.lora_rank:
-        fold_adapters(net)
+    _settle(spec, states, progress, net)
     finished = objective.finish(net, data, rows[0], budget=spec.token_budget)
     for line in finished.get("warnings", ()):
         ctx.log(line, "warning")
@@ -131,6 +128,14 @@ def train(
         "probe_difference": difference,
         "environment": describe_environment(),
     }
+
+
+def _settle(spec: Any, states: StateStore, progress: Progress, net: Net) -> None:
+    """The weights that are kept, adapters folded into them."""
+    if spec.keep == "best" and progress.best_step is not None and progress.best_step != progress.step:
+        states.load_best(progress.best_step, net)
+    if spec.lora_rank:
+        fold_adapters(net)
 
 
 def _start(ctx: JobContext, spec: Any, family: Any, config: Any) -> Start:

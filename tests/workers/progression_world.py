@@ -53,7 +53,7 @@ def train_and_measure(
     test: tuple[list[PreferencePair], list[int]],
     *,
     beta: float,
-    epochs: float = 4,
+    epochs: float = 6,
 ) -> dict[str, float]:
     """AUROC of whole responses, and of the values of tokens before against from the wrong digit on."""
     model = {"backbone": backbone, "rendering": "plain"}

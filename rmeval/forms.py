@@ -38,6 +38,25 @@ def family_choices() -> list[dict[str, Any]]:
     ]
 
 
+#: Families whose rewards are made elsewhere; where one is not installed, it is not offered.
+ELSEWHERE = ("endpoint", "score_file")
+
+
+def ways_to_come() -> list[tuple[str, list[dict[str, Any]]]]:
+    """Headings and families: what is trained here, what is asked elsewhere, what is a rule."""
+    choices = family_choices()
+    return [
+        ("Train a family here", [one for one in choices if one["trainable"]]),
+        ("Ask a model that runs elsewhere", [one for one in choices if one["name"] in ELSEWHERE]),
+        ("Baselines", [one for one in choices if not one["trainable"] and one["name"] not in ELSEWHERE]),
+    ]
+
+
+def is_baseline(name: str) -> bool:
+    """A rule to compare with."""
+    return name in FAMILIES and not FAMILIES.get(name).trainable and name not in ELSEWHERE  # type: ignore[attr-defined]
+
+
 def config_form(family: Any, *args: Any, **kwargs: Any) -> SpecForm:
     form = spec_form(family.Config)(*args, **kwargs)
     if "backbone" in form.fields:

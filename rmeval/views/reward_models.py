@@ -18,7 +18,7 @@ from annotator.errors import DomainError, NotFound
 from annotator.requests import user_of
 from rmeval.access import access_checkpoint, access_reward_model
 from rmeval.evaluation_charts import evaluation_charts
-from rmeval.forms import EvaluateForm, RegisterForm, config_form, family_choices
+from rmeval.forms import EvaluateForm, RegisterForm, config_form, is_baseline, ways_to_come
 from rmeval.models import RewardModel
 from rmeval.selectors.exports import newest_export
 from rmeval.selectors.reward_models import (
@@ -34,6 +34,7 @@ from rmeval.services.submission import run_submit
 from rmeval.sources import PairSource
 from rmeval.training_form import train_form, train_spec
 from workers.families import FAMILIES
+from workers.families.base import CAPABILITIES
 
 
 @login_required
@@ -69,7 +70,7 @@ def reward_model_create_view(request: HttpRequest, uid: UUID) -> HttpResponse:
             mine = [problem for problem in error.errors if not problem.pointer.startswith("/config")]
             form.add_problems(mine)
             config.add_problems([p for p in error.errors if p.pointer.startswith("/config")], below="/config")
-    context = {"project": project, "form": form, "config": config, "family": name, "families": family_choices()}
+    context = {"project": project, "form": form, "config": config, "family": name, "ways": ways_to_come()}
     status = 422 if form.is_bound else 200
     return render(request, "rmeval/reward_model_form.html", context, status=status)
 
@@ -115,6 +116,11 @@ def config_in_order(family: Any, config: dict[str, Any]) -> list[tuple[str, Any]
     return [(name, config[name]) for name in names if name in config]
 
 
+def capability_words(family: Any) -> list[str]:
+    """What a family can do, as sentences without a subject."""
+    return [CAPABILITIES[word] for word in CAPABILITIES if family is not None and word in family.capabilities]
+
+
 def page_context(request: HttpRequest, reward_model: RewardModel, **forms: Any) -> dict[str, Any]:
     """Everything of the page; a form that was refused takes the place of its fresh one."""
     context = lineage_context(reward_model) | figures_context(request, reward_model)
@@ -122,6 +128,7 @@ def page_context(request: HttpRequest, reward_model: RewardModel, **forms: Any) 
     may_act = role_in(request.user, reward_model.project) in RESEARCHERS
     config = config_in_order(family, reward_model.config)
     context |= {"project": reward_model.project, "family": family, "may_act": may_act, "config": config}
+    context |= {"words": capability_words(family), "is_baseline": is_baseline(reward_model.family)}
     if may_act:
         checkpoints = [row.checkpoint for row in context["lineage"]]
         if family is not None and family.trainable:

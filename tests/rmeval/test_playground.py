@@ -239,3 +239,37 @@ def test_many_responses_of_an_example_keep_to_the_form(project: Project, lead: C
     page = lead.get(address(project), {"example": example.uid}).content.decode()
     assert "response 3</textarea>" in page
     assert "response 4" not in page
+
+
+def test_every_way_a_model_can_come_is_offered(project: Project, lead: Client) -> None:
+    from workers.families import FAMILIES
+
+    page = lead.get(reverse("rmeval:reward-model-create", args=[project.uid])).content.decode()
+    assert reverse("rmeval:reward-model-import", args=[project.uid]) in page
+    for name in FAMILIES.names():
+        assert f'href="?family={name}#register"' in page
+    assert page.index("Train a family here") < page.index("Baselines")
+    gone = [name for name in ("endpoint", "score_file") if name not in FAMILIES]
+    assert ("Ask a model that runs elsewhere" in page) == (len(gone) < 2)
+
+
+def test_the_page_of_a_model_says_what_it_can_do_and_where_it_came_from(project: Project, dataset: Dataset) -> None:
+    client = client_of(project, Role.RESEARCHER)
+    model = RewardModel.objects.create(project=project, name="m", family="scalar_head", config={})
+    data = {"kind": "dataset", "uid": str(dataset.uid), "name": dataset.name, "sha256": "0" * 64}
+    run = Run.objects.create(
+        project=project, kind="train_rm", spec={}, reward_model=model, state="done", environment={"data": data}
+    )
+    checkpoint = Checkpoint.objects.create(reward_model=model, number=1, run=run, path="checkpoints/x")
+    page = client.get(reverse("rmeval:reward-model-detail", args=[model.uid])).content.decode()
+    for text in (
+        "gives a reward to a response on its own",
+        reverse("annotator:dataset-detail", args=[dataset.uid]),
+        reverse("rmeval:run-detail", args=[run.uid]),
+        f"{reverse('rmeval:checkpoint-files', args=[checkpoint.uid])}#export",
+        f"{address(project)}?checkpoint={checkpoint.uid}",
+        reverse("rmeval:study-create", args=[model.uid]),
+        'href="#train"',
+        'href="#evaluate"',
+    ):
+        assert text in page, text

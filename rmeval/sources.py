@@ -250,8 +250,8 @@ def source_of(project: Project, source: dict[str, Any], *, pointer: str = "/sour
     """The source a spec names, from the same project; anything else is as good as not there."""
     datasets = Dataset.objects.filter(project=project, deleted_at=None).select_related("project")
     snapshots = Snapshot.objects.filter(queue__project=project).select_related("queue__project", "queue__dataset")
-    dataset = datasets.filter(uid=source["dataset"]).first() if source.get("dataset") else None
-    snapshot = snapshots.filter(uid=source["snapshot"]).first() if source.get("snapshot") else None
+    dataset = datasets.filter(uid=as_uuid(source["dataset"])).first() if source.get("dataset") else None
+    snapshot = snapshots.filter(uid=as_uuid(source["snapshot"])).first() if source.get("snapshot") else None
     if dataset is None and snapshot is None:
         detail = "This project has no such dataset or snapshot."
         raise NotFound(detail, code="unknown_source", errors=[FieldError(pointer, "unknown_source", detail)])

@@ -128,6 +128,10 @@ class SoftMarginBradleyTerry(PairwiseObjective):
 def strength_of(pair: PreferencePair, key: str) -> float:
     """The strength that a pair carries, towards its preferred response; nan where there is none."""
     found = pair.meta.get(key)
-    if isinstance(found, bool) or not isinstance(found, int | float) or not np.isfinite(found):
+    if isinstance(found, bool) or not isinstance(found, int | float):
         return float("nan")
-    return float(found)
+    try:
+        value = float(found)
+    except OverflowError:  # JSON has whole numbers of any size
+        return float("nan")
+    return value if np.isfinite(value) else float("nan")

@@ -306,6 +306,14 @@ DATA = {
         ),
         left_out={},
     ),
+    "strengths too large for a number": Case(
+        "scalar_head", pairs(meta={"m": 10**400}), ("16 no strength measured",),
+        spec={"objective": "soft_margin_bt", "objective_config": {"strength_key": "m"}},
+    ),
+    "samples of a source that is none": Case(
+        "scalar_head", pairs(), ("no such dataset",),
+        spec={"objective": "meta_bt", "objective_config": {"samples": {"dataset": "nope"}}},
+    ),
     "a batch larger than the data": Case("scalar_head", pairs(), left_out={}, spec={"batch_pairs": 4096}),
     "a token budget below one sequence": Case("scalar_head", pairs(), left_out={}, spec={"token_budget": 16}),
     "ranks larger than a layer": Case("scalar_head", pairs(), left_out={}, spec={"lora_rank": 1024}),

@@ -273,11 +273,12 @@ def audit_of(project: Project, source: dict[str, Any], *, pointer: str) -> Run:
     return found
 
 
-def as_uuid(text: object) -> UUID | None:
+def as_uuid(text: object) -> UUID:
+    """Text that is no uid becomes one that no row has."""
     try:
         return UUID(str(text))
     except ValueError:
-        return None
+        return UUID(int=0)
 
 
 def check_ready(source: PairSource, *, pointer: str = "/source", needs_preferences: bool = True) -> None:

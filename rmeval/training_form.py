@@ -6,6 +6,7 @@ from django import forms
 
 from annotator.errors import FieldError
 from rmeval.models import RewardModel
+from rmeval.selectors.audits import edited_choices
 from rmeval.selectors.reward_models import checkpoint_choices, source_choices
 from rmeval.spec_forms import SpecForm, spec_form
 from rmeval.specs import job_of
@@ -19,10 +20,10 @@ SKIPPED = frozenset({"reward_model", "source", "evaluate_on", "objective", "obje
 PLAIN = frozenset({"learning_rate", "epochs", "batch_pairs", "validation_share", "seed"})
 
 
-def source_value(value: str) -> dict[str, str]:
-    """{"dataset": uid} of the choice "dataset:<uid>"."""
-    kind, _, uid = value.partition(":")
-    return {kind: uid}
+def source_value(value: str) -> dict[str, Any]:
+    """{"dataset": uid} of the choice "dataset:<uid>", with its edits of "dataset:<uid>:edits"."""
+    kind, uid, option = (*value.split(":"), "", "")[:3]
+    return {kind: uid, "edits": True} if option == "edits" else {kind: uid}
 
 
 class TrainingForm(SpecForm):
@@ -77,7 +78,7 @@ def first_fields(
     return {
         "source": forms.ChoiceField(
             label="Train on",
-            choices=[("", "Choose…"), *choices],
+            choices=[("", "Choose…"), *choices, *edited_choices(project=reward_model.project, choices=choices)],
             help_text="Pairs with known preferences, or labelled responses where the objective learns from those.",
         ),
         "evaluate_on": forms.MultipleChoiceField(

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import Count, Q, QuerySet
 
 from annotator.errors import FieldError, InvalidInput
-from annotator.models import Snapshot
+from annotator.models import Project, Snapshot
 from rmeval.edits import table_rows
 from rmeval.models import PairEdit, Run
 from rmeval.sources import PairSource
@@ -61,6 +61,18 @@ def edits_of_source(source: PairSource) -> "QuerySet[PairEdit]":
 def edits_of_run(run: Run) -> "QuerySet[PairEdit]":
     """Every edit made from an audit, newest first, those taken back as well."""
     return PairEdit.objects.filter(run=run).select_related("created_by", "told_by").order_by("-pk")
+
+
+def edited_choices(*, project: Project, choices: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Of sources with edits that stand: once more, for training with these."""
+    rows = PairEdit.objects.filter(reverted_at=None).filter(
+        Q(dataset__project=project) | Q(snapshot__queue__project=project)
+    )
+    counted = rows.values_list("dataset__uid", "snapshot__uid").annotate(n=Count("pk"))
+    n_edits = {f"dataset:{d}" if d else f"snapshot:{s}": n for d, s, n in counted}
+    return [
+        (f"{value}:edits", f"{label}, {n_edits[value]} labels edited") for value, label in choices if value in n_edits
+    ]
 
 
 def second_looks(*, source: PairSource) -> "QuerySet[Snapshot]":

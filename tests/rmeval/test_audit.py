@@ -338,6 +338,22 @@ def test_the_page_edits_undoes_and_asks_people(audited: Run) -> None:
     assert Snapshot.objects.count() == 1
 
 
+def test_training_with_edits_is_a_choice_of_the_form(audited: Run) -> None:
+    client = Client()
+    client.force_login(member(audited.project, Role.RESEARCHER))
+    model = audited.spec["reward_model"]
+    choice = f"dataset:{audited.spec['source']['dataset']}:edits"
+    page = reverse("rmeval:reward-model-detail", args=[model])
+    assert choice not in client.get(page).content.decode()
+    pairs = chosen_pairs(run=audited, lowest_share=0.1)
+    edits_make(run=audited, kind="flip", pairs=pairs, user=None, now=timezone.now())
+    shown = client.get(page).content.decode()
+    assert choice in shown
+    assert "6 labels edited" in shown
+    client.post(reverse("rmeval:reward-model-train", args=[model]), {"source": choice})
+    assert Run.objects.get(kind="train_rm").spec["source"]["edits"] is True
+
+
 def test_the_table_is_downloaded(audited: Run) -> None:
     client = Client()
     client.force_login(member(audited.project, Role.VIEWER))

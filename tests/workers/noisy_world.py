@@ -21,6 +21,8 @@ class NoisyWorld:
     is_flipped: Array
     test_a: Array
     test_b: Array
+    test_gap: Array
+    """How much better, in the teacher's reward."""
 
     @property
     def rows(self) -> Array:
@@ -42,7 +44,7 @@ def make_world(seed: int, *, noise: float, n: int = 3000, n_test: int = 2000, ga
     labels = better[:n] ^ flipped
     swap = ~better[n:, None]
     first, second = np.where(swap, b[n:], a[n:]), np.where(swap, a[n:], b[n:])
-    return NoisyWorld(pair_data(a[:n], b[:n], labels), flipped, first, second)
+    return NoisyWorld(pair_data(a[:n], b[:n], labels), flipped, first, second, reward(first) - reward(second))
 
 
 def draw(rng: np.random.Generator, reward: Any, n: int, gap: float) -> tuple[Array, Array]:

@@ -85,7 +85,7 @@ class ContrastiveBradleyTerry(PairwiseObjective):
         items = [self._items(one) for one in (view, other)]
         plain = (super().batch_loss(view) + super().batch_loss(other)) / 2
         term = self._term(*items).reshape(-1, len(view)).mean(dim=0)
-        self._told = {"contrastive_loss": float(term.mean())}
+        self._told = {"contrastive_loss": float(term.detach().mean())}
         weight = torch.as_tensor(view.targets.weight, dtype=torch.float32, device=term.device)
         return plain + self.beta * weight * term
 

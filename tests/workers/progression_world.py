@@ -53,7 +53,7 @@ def train_and_measure(
     test: tuple[list[PreferencePair], list[int]],
     *,
     beta: float,
-    epochs: float = 6,
+    epochs: float = 4,
 ) -> dict[str, float]:
     """AUROC of whole responses, and of the values of tokens before against from the wrong digit on."""
     model = {"backbone": backbone, "rendering": "plain"}
@@ -61,8 +61,8 @@ def train_and_measure(
     ctx = run.context()
     run.train(
         ctx,
-        learning_rate=2e-3,
-        head_learning_rate=2e-3,
+        learning_rate=1e-3,
+        head_learning_rate=1e-3,
         epochs=epochs,
         batch_pairs=32,
         validation_share=0.05,

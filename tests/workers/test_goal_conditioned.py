@@ -310,13 +310,11 @@ def test_voting_by_hand() -> None:
 
 @pytest.mark.slow
 def test_values_fall_where_a_progression_goes_wrong(tmp_path) -> None:
-    pairs, _ = make_progressions(3000, seed=0)
+    pairs, _ = make_progressions(4000, seed=0)
     test = make_progressions(200, seed=1)
     backbone = make_backbone(tmp_path / "lm", pairs)
     found = {beta: train_and_measure(tmp_path / str(beta), backbone, pairs, test, beta=beta) for beta in (2.0, 0.0)}
     print(found)
     assert min(one["whole"] for one in found.values()) >= 0.9
     assert found[2.0]["whole"] >= found[0.0]["whole"] - 0.02
-    # Short of the 0.8 that is aimed at: draws of the same world gave 0.73 and 0.89 (docs/methods/goal_contrastive.md).
-    assert found[2.0]["tokens"] >= 0.7
-    assert found[2.0]["tokens"] >= found[0.0]["tokens"] + 0.1
+    assert found[2.0]["tokens"] >= 0.8 > found[0.0]["tokens"]

@@ -39,6 +39,7 @@ def run_submit(
         return known
     check_references(project, spec)
     check_model(project, spec)
+    check_backbones(spec)
     reward_model = reward_model_of(project, spec)
     check_sources(project, spec, needs_preferences=needs_preferences(job, spec, reward_model))
     check_fit(job, spec, reward_model)
@@ -112,6 +113,14 @@ def check_model(project: Project, spec: dict[str, Any]) -> None:
     if name and RewardModel.objects.filter(project=project, name=name.strip()).exists():
         detail = f"This project already has a reward model named {name}. Give another name."
         raise DomainError(detail, code="name_taken", errors=[FieldError("/spec/name", "name_taken", detail)])
+
+
+def check_backbones(spec: dict[str, Any]) -> None:
+    """Backbones that the ways of training of a study name are held to the same folders as those that are registered."""
+    named = [(f"/spec/arms/{i}/config", arm["config"]) for i, arm in enumerate(spec.get("arms") or [])]
+    grid = (spec.get("grid") or {}).get("config.backbone") or []
+    for pointer, config in [*named, *(("/spec/grid", {"backbone": value}) for value in grid)]:
+        backbone_check(config, model_dirs=settings.MODEL_DIRS, pointer=pointer)
 
 
 def source_freeze(project: Project, spec: dict[str, Any], now: datetime) -> None:

@@ -1,6 +1,7 @@
 """Studies: the form that starts one, the page and the API that tell what it found."""
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -224,3 +225,18 @@ def test_pages_of_few_queries(model: RewardModel, lead: Client, django_assert_ma
         lead.get(form_of(model, "compare"))
     with django_assert_max_num_queries(8):
         lead.get(reverse("rmeval-api:study-detail", args=[run.uid]))
+
+
+@pytest.mark.parametrize("question", ["compare", "grid"])
+def test_a_way_of_training_opens_no_other_folder(
+    model: RewardModel, dataset: Dataset, lead: Client, question: str, tmp_path: Path, settings: Any
+) -> None:
+    settings.MODEL_DIRS = [tmp_path / "models"]
+    rows = {
+        "compare": {"name_1": "usual", "name_2": "other", "text_2": f"config.backbone = {tmp_path}"},
+        "grid": {"name_1": "config.backbone", "text_1": f"minilm, {tmp_path}"},
+    }
+    answer = lead.post(form_of(model, question), {"source": f"dataset:{dataset.uid}", "n_seeds": 1, **rows[question]})
+    assert answer.status_code == 422
+    assert "is not open to this site" in answer.content.decode()
+    assert not Run.objects.exists()

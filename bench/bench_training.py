@@ -33,8 +33,8 @@ def prepare(n_steps: int) -> tuple[Any, Any, Any]:
 
     from workers.data.render import Renderer
     from workers.nn.backbone import load_backbone
-    from workers.nn.units import read_units
     from workers.nn.reward_net import RewardNet
+    from workers.nn.units import read_units
     from workers.objectives import OBJECTIVES
 
     entry: Any = OBJECTIVES.get("bradley_terry")

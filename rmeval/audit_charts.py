@@ -57,6 +57,6 @@ def spread_chart(result: dict[str, Any]) -> RunChart | None:
         chart_svg(spec, label=f"Spread over the members in {len(groups)} groups by strength"),
         ("strength", "spread", "pairs"),
         [(group["mu"], group["sigma"], group["n"]) for group in groups],
-        note="Pairs in groups of equal size by strength. The members differ most on pairs that are clear or clearly wrong.",
+        note="Pairs in groups of equal size by strength. Members differ most where pairs are clear or clearly wrong.",
         facts=facts,
     )

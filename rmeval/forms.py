@@ -54,7 +54,7 @@ def ways_to_come() -> list[tuple[str, list[dict[str, Any]]]]:
 
 def is_baseline(name: str) -> bool:
     """A rule to compare with."""
-    return name in FAMILIES and not FAMILIES.get(name).trainable and name not in ELSEWHERE  # type: ignore[attr-defined]
+    return name in FAMILIES and not FAMILIES.get(name).trainable and name not in ELSEWHERE
 
 
 def config_form(family: Any, *args: Any, **kwargs: Any) -> SpecForm:

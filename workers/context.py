@@ -73,7 +73,7 @@ class JobContext(Protocol):
     def load_checkpoint(self, uid: str) -> CheckpointRef: ...
 
     def describe_checkpoint(self, uid: str) -> dict[str, Any]:
-        """What a model card states: name, data hash, run, metrics, evaluations, licence (workers/data/model_card.py)."""
+        """What a model card states: name, data hash, run, metrics, evaluations, licence."""
 
     def save_artifact(self, path: Path, *, kind: str, name: str, meta: Mapping[str, Any]) -> str:
         """Keep a file or folder; returns its uid.

@@ -69,9 +69,7 @@ class FetchFailed(DomainError):
 class HubOnly(HTTPRedirectHandler):
     """Follows redirects only to the hub's own hosts, and only over https."""
 
-    def redirect_request(  # noqa: PLR0917 - the signature is the library's
-        self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
-    ) -> Request | None:
+    def redirect_request(self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Request | None:
         require_hub(newurl)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 

@@ -73,7 +73,7 @@ def run_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
             **run_relatives(run=run),
         }
     if part in {"", "audit"}:
-        context |= audit_context(request, run, may_act=context["may_act"])
+        context |= audit_context(request, run, may_act=bool(context["may_act"]))
     if part in {"", "charts"}:
         context |= {"charts": [*own_charts(run), *run_charts(run)], "log": run_log(run=run)[::-1]}
     template = f"rmeval/run_detail.html#{part}" if part in {"progress", "charts", "audit"} else "rmeval/run_detail.html"

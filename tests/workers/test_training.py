@@ -19,11 +19,11 @@ from workers.nn import failures, trainer
 from workers.nn.backbone import load_backbone
 from workers.nn.checkpoints import weights_differ
 from workers.nn.optimisation import learning_rate_share, make_optimizer
-from workers.nn.units import read_units
 from workers.nn.reward_net import RewardNet
 from workers.nn.tiny import TINY_NAMES
 from workers.nn.trainer import Plan, Trainer
 from workers.nn.training_state import Progress, StateStore
+from workers.nn.units import read_units
 from workers.objectives import OBJECTIVES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -166,7 +166,8 @@ def test_micro_batches_add_up_to_the_whole_batch(tmp_path, backbone) -> None:
     for budget in (100_000, 700, 1):
         made = make_trainer(tmp_path / str(budget), budget, backbone)
         losses = [
-            made._backward(1, np.sort(rows), 16.0)[0] for rows in np.array_split(np.arange(16), 4 if budget < 900 else 1)
+            made._backward(1, np.sort(rows), 16.0)[0]
+            for rows in np.array_split(np.arange(16), 4 if budget < 900 else 1)
         ]
         found.append((sum(losses), torch.cat([p.grad.flatten() for p in made.net.parameters() if p.grad is not None])))
     plain = make_trainer(tmp_path / "plain", 1, backbone)

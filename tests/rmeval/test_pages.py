@@ -169,7 +169,7 @@ def test_train_by_form(project: Project, dataset: Dataset, lead: Client, sent: l
     run = Run.objects.get()
     assert answer["Location"] == reverse("rmeval:run-detail", args=[run.uid])
     assert (run.spec["learning_rate"], run.spec["epochs"], run.spec["head_learning_rate"]) == (0.001, 2.0, None)
-    assert run.spec["evaluate_on"] == [run.spec["source"]]
+    assert [on["dataset"] for on in run.spec["evaluate_on"]] == [run.spec["source"]["dataset"]]
     assert run.reward_model == model
     assert sent == [(str(run.uid), "gpu")]
 

@@ -193,6 +193,7 @@ def _all_margins(
     seeds = spec.all_seeds()
     for number, seed in enumerate(seeds):
         ctx.progress(len(seeds) + number, 2 * len(seeds), f"Member {number + 1} of {len(seeds)}")
+        ctx.checkpoint()
         path = folder / f"member-{seed}.npy"
         if not path.is_file() or number == 0:  # the first one's weights are needed for the gradients
             made = member_margins(

@@ -54,7 +54,7 @@ def test_from_pairs_to_a_row_on_the_leaderboard(project: Project, sent: list[tup
 
     (child,) = Run.objects.filter(parent=run)
     assert (child.kind, child.state) == ("evaluate", "queued")
-    assert sent == [(str(child.uid), "gpu")]
+    assert sent == [(str(child.uid), "default")]  # a small model, and no GPU here
     run_job(str(child.uid))
     evaluation = Evaluation.objects.get()
     assert (evaluation.checkpoint, evaluation.n_pairs) == (checkpoint, 24)

@@ -217,6 +217,8 @@ SPECTACULAR_SETTINGS = {
         "SnapshotStateEnum": "annotator.models.Snapshot.State",
         "RunStateEnum": "rmeval.models.Run.State",
         "MemberRoleEnum": "annotator.models.Role",
+        "PairEditKindEnum": "rmeval.models.PairEdit.Kind",
+        "SourceKindEnum": ["dataset", "snapshot"],
     },
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",

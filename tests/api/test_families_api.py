@@ -73,7 +73,10 @@ def finish(api: Api, answer: Any) -> Run:
 
 def train(api: Api, rows: Dataset, family: str, config: dict[str, Any], **spec: Any) -> str:
     backbone = "tiny-causal" if getattr(FAMILIES.get(family), "causal_only", False) else "tiny-encoder"
-    body = {"name": f"a {family}", "family": family, "config": {"backbone": backbone, "max_length": 128, **config}}
+    usual = {"backbone": backbone, "max_length": 128}
+    known = FAMILIES.get(family).Config.model_fields
+    own = {name: value for name, value in usual.items() if name in known}  # an ensemble has no backbone of its own
+    body = {"name": f"a {family}", "family": family, "config": {**own, **config}}
     model = api.post(f"projects/{rows.project.uid}/reward-models/", body)
     assert model.status_code == 201, model.content
     full = {**QUICK, "reward_model": model.json()["uid"], "source": {"dataset": str(rows.uid)}, **spec}

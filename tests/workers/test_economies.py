@@ -115,10 +115,10 @@ def test_a_full_disk_is_named_and_the_state_before_it_is_whole(local, monkeypatc
     ctx = local.context()
     written = StateStore.save
 
-    def save(self, progress, *rest) -> None:
+    def save(self, progress, *rest, **more) -> None:
         if progress.step > 2:
             raise OSError(errno.ENOSPC, "No space left on device")
-        written(self, progress, *rest)
+        written(self, progress, *rest, **more)
 
     monkeypatch.setattr(StateStore, "save", save)
     with pytest.raises(JobError, match="disk is full") as caught:

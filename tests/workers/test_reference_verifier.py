@@ -272,10 +272,10 @@ def test_a_gradient_that_is_not_finite_moves_nothing() -> None:
 def test_the_reference_matters(tmp_path) -> None:
     """MiniLM, the answer out of its reach: with a reference it verifies, without one it guesses, a wrong one flips."""
     rng = np.random.default_rng(0)
-    rows, fresh = make_rows(480, rng), make_rows(200, rng)
+    rows, fresh = make_rows(1600, rng), make_rows(200, rng)
     labels = np.array([row.ratings["correct"] for row in fresh])
     minilm = {"backbone": "minilm"}
-    spec = {"epochs": 1, "learning_rate": 2e-4, "batch_pairs": 16, "token_budget": 8192}
+    spec = {"epochs": 2, "learning_rate": 2e-4, "batch_pairs": 16, "token_budget": 8192}
 
     def rewards(local, result, asked):
         family = FAMILIES.get(local.family)

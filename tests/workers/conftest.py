@@ -16,9 +16,9 @@ settings.register_profile("no_deadline", deadline=None)
 settings.load_profile("no_deadline")
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(autouse=True)
 def _one_thread() -> None:
-    """Tiny models are fastest on one thread, and the machine is shared."""
+    """Tiny models are fastest on one thread; the last bits depend on it, and an opened scorer may change it."""
     import torch
 
     torch.set_num_threads(1)

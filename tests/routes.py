@@ -88,6 +88,7 @@ PAGES: dict[str, Route] = {
     "rmeval:run-detail": on("run", get=READERS),
     "rmeval:run-cancel": on("run", post=RESEARCHERS),
     "rmeval:run-retry": on("run", post=RESEARCHERS),
+    "rmeval:audit-create": on("project", get=RESEARCHERS, post=RESEARCHERS),
     "rmeval:audit-edit": on("run", post=RESEARCHERS),
     "rmeval:audit-undo": on("run", post=RESEARCHERS),
     "rmeval:audit-queue": on("run", post=RESEARCHERS),

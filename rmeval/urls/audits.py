@@ -2,9 +2,10 @@
 
 from django.urls import URLPattern, path
 
-from rmeval.views import audits
+from rmeval.views import audit_start, audits
 
 audit_urls: list[URLPattern] = [
+    path("projects/<uuid:uid>/audits/new/", audit_start.audit_create_view, name="audit-create"),
     path("runs/<uuid:uid>/edits/", audits.audit_edit_view, name="audit-edit"),
     path("runs/<uuid:uid>/edits/undo/", audits.audit_undo_view, name="audit-undo"),
     path("runs/<uuid:uid>/edits/queue/", audits.audit_queue_view, name="audit-queue"),

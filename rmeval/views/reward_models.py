@@ -17,6 +17,7 @@ from annotator.access import READERS, RESEARCHERS, access_project, require_role,
 from annotator.errors import DomainError, NotFound
 from annotator.requests import user_of
 from rmeval.access import access_checkpoint, access_reward_model
+from rmeval.audit_start_form import can_audit
 from rmeval.evaluation_charts import evaluation_charts
 from rmeval.forms import EvaluateForm, RegisterForm, config_form, is_baseline, ways_to_come
 from rmeval.models import RewardModel
@@ -130,6 +131,7 @@ def page_context(request: HttpRequest, reward_model: RewardModel, **forms: Any) 
     context |= {"project": reward_model.project, "family": family, "may_act": may_act, "config": config}
     context |= {"words": capability_words(family), "is_baseline": is_baseline(reward_model.family)}
     if may_act:
+        context["may_audit"] = can_audit(family)
         checkpoints = [row.checkpoint for row in context["lineage"]]
         if family is not None and family.trainable:
             context["train_form"] = train_form(reward_model)

@@ -104,6 +104,8 @@ PAGES: dict[str, Route] = {
     "rmeval:reward-model-train": on("reward_model", post=RESEARCHERS),
     "rmeval:reward-model-evaluate": on("reward_model", post=RESEARCHERS),
     "rmeval:checkpoint-export": on("checkpoint", get=READERS, post=RESEARCHERS),
+    "rmeval:scores-import": on("checkpoint", get=RESEARCHERS, post=RESEARCHERS),
+    "rmeval:responses-to-score": Route({"uid": "checkpoint", "dataset_uid": "dataset"}, allowed={"get": READERS}),
     "rmeval:checkpoint-files": on("checkpoint", get=READERS),
     "rmeval:checkpoint-download": Route({"uid": "checkpoint", "name": "file_name"}, allowed={"get": READERS}),
     "rmeval:leaderboard-list": on("project", get=READERS),

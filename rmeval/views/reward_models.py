@@ -66,6 +66,8 @@ def reward_model_create_view(request: HttpRequest, uid: UUID) -> HttpResponse:
                 project=project, family=name, config=config.values(), user=user_of(request), **form.cleaned_data
             )
             messages.success(request, f"{made.name} is registered.")
+            if takes_scores(family):
+                return redirect("rmeval:scores-import", made.checkpoints.get().uid)
             return redirect("rmeval:reward-model-detail", made.uid)
         except DomainError as error:
             mine = [problem for problem in error.errors if not problem.pointer.startswith("/config")]
@@ -85,17 +87,24 @@ def reward_model_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
         form = train_form(reward_model, objective=request.GET.get("objective", ""))
         return render(request, "rmeval/reward_model_detail.html#objective", {"train_form": form})
     if request.htmx:  # type: ignore[attr-defined]
-        return render(request, "rmeval/reward_model_detail.html#lineage", lineage_context(reward_model))
+        may_act = role_in(request.user, reward_model.project) in RESEARCHERS
+        return render(
+            request, "rmeval/reward_model_detail.html#lineage", lineage_context(reward_model, may_act=may_act)
+        )
     return render(request, "rmeval/reward_model_detail.html", page_context(request, reward_model))
 
 
-def lineage_context(reward_model: RewardModel) -> dict[str, Any]:
+def lineage_context(reward_model: RewardModel, *, may_act: bool) -> dict[str, Any]:
+    family = FAMILIES.get(reward_model.family) if reward_model.family in FAMILIES else None
     runs = reward_model_runs(reward_model=reward_model)
     return {
         "reward_model": reward_model,
         "lineage": reward_model_lineage(reward_model=reward_model),
         "runs": runs,
         "notes": waiting_notes(runs, now=timezone.now()),
+        "may_act": may_act,
+        "takes_scores": takes_scores(family),
+        "without_files": without_files(family),
     }
 
 
@@ -117,6 +126,18 @@ def config_in_order(family: Any, config: dict[str, Any]) -> list[tuple[str, Any]
     return [(name, config[name]) for name in names if name in config]
 
 
+def takes_scores(family: Any) -> bool:
+    """Do the rewards come as a file?"""
+    return family is not None and "imported" in family.capabilities
+
+
+def without_files(family: Any) -> str:
+    """Where the rewards of a checkpoint without weights come from."""
+    if takes_scores(family):
+        return "scores from a file"
+    return "asked on its server" if family is not None and "network" in family.capabilities else "a rule"
+
+
 def capability_words(family: Any) -> list[str]:
     """What a family can do, as sentences without a subject."""
     return [CAPABILITIES[word] for word in CAPABILITIES if family is not None and word in family.capabilities]
@@ -124,11 +145,11 @@ def capability_words(family: Any) -> list[str]:
 
 def page_context(request: HttpRequest, reward_model: RewardModel, **forms: Any) -> dict[str, Any]:
     """Everything of the page; a form that was refused takes the place of its fresh one."""
-    context = lineage_context(reward_model) | figures_context(request, reward_model)
-    family = FAMILIES.get(reward_model.family) if reward_model.family in FAMILIES else None
     may_act = role_in(request.user, reward_model.project) in RESEARCHERS
+    context = lineage_context(reward_model, may_act=may_act) | figures_context(request, reward_model)
+    family = FAMILIES.get(reward_model.family) if reward_model.family in FAMILIES else None
     config = config_in_order(family, reward_model.config)
-    context |= {"project": reward_model.project, "family": family, "may_act": may_act, "config": config}
+    context |= {"project": reward_model.project, "family": family, "config": config}
     context |= {"words": capability_words(family), "is_baseline": is_baseline(reward_model.family)}
     if may_act:
         context["may_audit"] = can_audit(family)
@@ -191,12 +212,13 @@ def checkpoint_files_view(request: HttpRequest, uid: UUID) -> HttpResponse:
     root = Path(settings.ARTIFACT_DIR) / checkpoint.path
     is_here = bool(checkpoint.path) and root.exists()
     files = [{"name": name, "n_bytes": file.stat().st_size} for name, file in files_of(root)] if is_here else []
-    project = checkpoint.reward_model.project
+    project, family = checkpoint.reward_model.project, checkpoint.reward_model.family
     context = {
         "checkpoint": checkpoint,
         "project": project,
         "files": files,
         "exported": newest_export(checkpoint),
+        "without_files": without_files(FAMILIES.get(family) if family in FAMILIES else None),
         "may_act": role_in(request.user, project) in RESEARCHERS,
     }
     return render(request, "rmeval/checkpoint_files.html", context)

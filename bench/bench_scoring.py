@@ -1,6 +1,7 @@
 """Scoring throughput: responses a second, share of the machine's ceiling, and what each way does to the rewards.
 
     python -m bench.bench_scoring [--pairs 96] [--repeats 1] [--full]
+    python -m bench.bench_scoring --causal                   a causal backbone, as most public reward models have
     python -m bench.bench_scoring --shared [--prompts 24]    prompts with 2, 4 and 16 responses, causal backbone
     python -m bench.bench_scoring --stream 200000            memory of a long stream of short responses
 
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import workers.nn  # noqa: F401 - sets how OpenMP waits, for every variant alike
-from bench.conversations import forward_flops, make_pairs
+from bench.conversations import forward_flops, make_pairs, minilm_path
 from bench.machine import foreign_load, matmul_ceiling, own_cpu_s
 from workers.context import CheckpointRef
 from workers.data.schema import PreferencePair
@@ -59,21 +60,44 @@ class Timing:
         return {name: round(value, 2) for name, value in best.items()}
 
 
-def make_checkpoint(folder: Path) -> CheckpointRef:
-    """MiniLM with a random head, which makes near ties: the hardest case for exactness."""
+def make_checkpoint(folder: Path, backbone_name: str = "minilm") -> CheckpointRef:
+    """A backbone with a random head, which makes near ties: the hardest case for exactness."""
     import torch
 
     from workers.nn.backbone import load_backbone
     from workers.nn.checkpoints import write_checkpoint
 
     family: Any = FAMILIES.get("scalar_head")
-    config = family.Config()
+    config = family.Config(backbone=backbone_name)
     backbone = load_backbone(config.backbone)
     torch.manual_seed(0)
     net = family.net(config, backbone)
     torch.nn.init.normal_(net.head.weight, std=0.5)
     write_checkpoint(folder, net, backbone, {"format": 1})
     return CheckpointRef("bench", "scalar_head", config.model_dump(), folder)
+
+
+def write_causal(folder: Path) -> Path:
+    """A Llama of MiniLM's size (6 layers of width 384) with random weights and MiniLM's tokenizer."""
+    import torch
+    from transformers import PreTrainedTokenizerFast, LlamaConfig, LlamaModel
+
+    torch.manual_seed(0)
+    named: dict[str, Any] = {"pad_token": "[PAD]", "unk_token": "[UNK]", "eos_token": "[SEP]"}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(Path(minilm_path()) / "tokenizer.json"), **named)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=384,
+        num_hidden_layers=6,
+        num_attention_heads=12,
+        num_key_value_heads=12,
+        intermediate_size=1024,
+        max_position_embeddings=512,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    LlamaModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
 
 
 def rewardbench_loop(scorer: Any, pairs: Sequence[PreferencePair], side: str) -> list[float]:
@@ -130,18 +154,25 @@ def alone(net: Any, encoded: Sequence[Any]) -> Rewards:
         return np.array([float(net.outputs_of(net._padded([item]))) for item in encoded])
 
 
-def measure(n_pairs: int, repeats: int) -> None:
+def measure(n_pairs: int, repeats: int, *, is_causal: bool = False) -> None:
+    """With a causal backbone a prompt is computed once for its two responses, which `useful` counts twice."""
     import numpy as np
 
     pairs = make_pairs(n_pairs, seed=3)
     with tempfile.TemporaryDirectory() as folder:
-        reference = make_checkpoint(Path(folder) / "checkpoint")
+        name = str(write_causal(Path(folder) / "backbone")) if is_causal else "minilm"
+        reference = make_checkpoint(Path(folder) / "checkpoint", name)
         scorer: Any = open_here(reference.family, reference.config, reference.path, Setting())
         rough = open_here(reference.family, {**reference.config, "scoring_dtype": "int8"}, reference.path, Setting())
         encoded = scorer.renderer.encode(items_of(pairs))
         lengths = [len(e) for e in encoded]
         truth, ceiling = alone(scorer.net, encoded), matmul_ceiling()
-        show(n_responses=len(truth), mean_tokens=round(float(np.mean(lengths))), ceiling_gflops=round(ceiling, 1))
+        show(
+            backbone="causal" if is_causal else name,
+            n_responses=len(truth),
+            mean_tokens=round(float(np.mean(lengths))),
+            ceiling_gflops=round(ceiling, 1),
+        )
         with parallel_scorer(reference, available_cpus()) as many:
             many.score(items_of(pairs[:4]))  # start the children, which a large input pays once
             ways: dict[str, Callable[[], Rewards]] = {
@@ -201,6 +232,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=96)
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--full", action="store_true", help="256 pairs, 3 repeats")
+    parser.add_argument("--causal", action="store_true", help="a causal backbone of MiniLM's size, random weights")
     parser.add_argument("--shared", action="store_true", help="several responses a prompt, causal backbone")
     parser.add_argument("--prompts", type=int, default=24, help="of --shared, with 16 responses; more with fewer")
     parser.add_argument("--stream", type=int, default=0, help="memory of scoring so many short responses")
@@ -214,7 +246,8 @@ def main() -> None:
 
         measure_stream(options.stream)
     else:
-        measure(256 if options.full else options.pairs, 3 if options.full else options.repeats)
+        n_pairs, repeats = (256, 3) if options.full else (options.pairs, options.repeats)
+        measure(n_pairs, repeats, is_causal=options.causal)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,9 @@ from typing import Any
 SERIES = ("#275a8c", "#b4551d", "#2c7a63", "#7d4fa3")
 RULE = "#b9bab4"
 HOLLOW = "#fefefe"
+#: Dashes of further series of the same colours.
+DASHES: tuple[list[int], ...] = ([1, 0], [6, 3], [2, 3])
+MOST_LINES = len(SERIES) * len(DASHES)
 WIDTH, HEIGHT, NARROW = 400, 200, 300
 LINE_CHARS = 34
 LETTER = 7.6
@@ -59,6 +62,28 @@ def line_chart(
     )
 
 
+def lines_chart(
+    series: Mapping[str, Sequence[tuple[float, float]]], *, y_title: str, x_title: str = "step", is_share: bool = False
+) -> dict[str, Any]:
+    """Several named curves with a legend, told apart by colour and by dashes; more than MOST_LINES are too many."""
+    rows = [{"x": x, "y": y, "series": name} for name, points in series.items() for x, y in points]
+    names = list(series)
+    looks = [(SERIES[i % len(SERIES)], DASHES[i // len(SERIES) % len(DASHES)]) for i in range(len(names))]
+    field = {"field": "series", "type": "nominal", "title": None}
+    y = axis_y("y", y_title, is_rate=is_share)
+    if is_share:
+        y["scale"] = {"domain": [0, 1]}
+    encoding = {
+        "x": axis_x("x", x_title),
+        "y": y,
+        "color": {**field, "scale": {"domain": names, "range": [colour for colour, _ in looks]}},
+        "strokeDash": {**field, "scale": {"domain": names, "range": [dash for _, dash in looks]}},
+    }
+    for channel in ("color", "strokeDash"):
+        encoding[channel]["legend"] = {"orient": "bottom", "columns": 2, "labelLimit": 180, "symbolType": "stroke"}
+    return chart(rows, [{"mark": {"type": "line", "strokeWidth": 1.8}, "encoding": encoding}])
+
+
 def band_chart(
     points: Sequence[tuple[float, float, float | None, float | None]], *, y_title: str, reference: float | None = 0.5
 ) -> dict[str, Any]:
@@ -93,9 +118,10 @@ def dot_interval_chart(
 ) -> dict[str, Any]:
     """One dot with its interval for each row: {name, value, low, high, is_baseline}. Baselines are hollow.
 
-    Names stand at the left, in as many lines as they need; on a narrow page above their dot.
+    Names stand at the left, in as many lines as they need; on a narrow page in one line above their dot.
     """
-    rows = [{**row, "key": str(index), "lines": wrapped(row["name"])} for index, row in enumerate(rows)]
+    lines = one_line if is_narrow else wrapped
+    rows = [{**row, "key": str(index), "lines": lines(row["name"])} for index, row in enumerate(rows)]
     names = {row["key"]: row["lines"] for row in rows}
     # Whoever draws measures with another font than the reader has: room is kept by the number of letters.
     room = LETTER * max(len(line) for row in rows for line in row["lines"])
@@ -149,6 +175,12 @@ def dot_interval_chart(
     step = 26 + 15 * n_lines if is_narrow else max(30, 8 + 14 * n_lines)
     made = {**chart(rows, layers), "width": NARROW if is_narrow else 560, "height": {"step": step}}
     return {**made, "padding": {"left": 5, "right": 12, "top": 12, "bottom": 5}}
+
+
+def one_line(name: str) -> list[str]:
+    """A name as it fits above a dot: what is longer loses its middle."""
+    most = 42
+    return [name if len(name) <= most else f"{name[: most - 15]} … {name[-12:]}"]
 
 
 def wrapped(name: str) -> list[str]:

@@ -48,10 +48,16 @@ class StudyOutcome:
     arms: list[ArmOutcome]
     runs: list[dict[str, Any]]
     marginals: list[Marginal] = field(default_factory=list)
+    by_source: dict[str, Any] = field(default_factory=dict)
 
     @property
     def is_rate(self) -> bool:
         return self.metric == "accuracy"
+
+    @property
+    def shows_a_difference(self) -> bool:
+        """Is any way better or worse than the first, by more than seeds explain?"""
+        return any((arm.difference or {}).get("answer") in {"better", "worse"} for arm in self.arms)
 
     @property
     def n_seeds(self) -> int:
@@ -72,6 +78,7 @@ def study_outcome(run: Run) -> StudyOutcome | None:
         arms=[arm for arm in arms if arm.values],
         runs=with_checkpoints(run, rows),
         marginals=marginals_of(found) if found["question"] == "grid" else [],
+        by_source=found.get("by_source") or {},
     )
 
 

@@ -2,12 +2,13 @@
 
 from typing import Any
 
-from rmeval.charts import HOLLOW, RULE, SERIES, WIDTH, axis_x, axis_y, chart
+from rmeval import study_layers
+from rmeval.charts import RULE, SERIES, axis_x, axis_y, chart
 from rmeval.rendering import chart_svg
 from rmeval.run_charts import RunChart
 from rmeval.studies import ArmOutcome, StudyOutcome
+from rmeval.study_source_charts import source_charts
 
-LABEL_CHARS = 56
 INTERVAL = "95% interval of the mean over seeds (Student's t)"
 
 
@@ -17,7 +18,7 @@ def study_charts(found: StudyOutcome) -> list[RunChart]:
         made.insert(0, curve_chart(found))
     if found.question == "grid" and (heat := heat_chart(found)):
         made.insert(0, heat)
-    return made
+    return made + source_charts(found.by_source, n_seeds=found.n_seeds)
 
 
 def shown(found: StudyOutcome, value: float | None) -> str:
@@ -27,19 +28,8 @@ def shown(found: StudyOutcome, value: float | None) -> str:
 
 
 def scale_of(found: StudyOutcome) -> dict[str, Any]:
-    """All values, and intervals as far as a rate can go: Student's know nothing of 0 and 1."""
     ends = [v for arm in found.arms for v in (*arm.values, arm.mean["low"], arm.mean["high"]) if v is not None]
-    if not found.is_rate or not ends:
-        return {"zero": False, "nice": True}
-    return {
-        "domain": [max(0.0, min(ends)), min(1.0, max(ends))],
-        "nice": min(ends) > 0 and max(ends) < 1,
-        "zero": False,
-    }
-
-
-def shortened(name: str) -> str:
-    return name if len(name) <= LABEL_CHARS else f"{name[: LABEL_CHARS - 12]} … {name[-9:]}"
+    return study_layers.scale_of(ends, is_rate=found.is_rate)
 
 
 def summary(found: StudyOutcome) -> str:
@@ -52,37 +42,10 @@ def mean_cells(found: StudyOutcome, mean: dict[str, Any]) -> tuple[str, ...]:
 
 def arms_chart(found: StudyOutcome) -> RunChart:
     """A small ring for each run, a large dot with its interval for the mean; names stand above."""
-    rows = [
-        {
-            "key": str(i),
-            "value": a.mean["value"],
-            "low": a.mean["low"],
-            "high": a.mean["high"],
-            "name": shortened(a.name),
-        }
-        for i, a in enumerate(found.arms)
-    ]
+    rows = [{"name": a.name, **{key: a.mean[key] for key in ("value", "low", "high")}} for a in found.arms]
     points = [{"key": str(i), "value": value} for i, arm in enumerate(found.arms) for value in arm.values]
-    y = {"field": "key", "type": "nominal", "sort": [row["key"] for row in rows], "title": None, "axis": None}
-    x = axis_x("value", found.metric, scale=scale_of(found))
-    x["axis"] = {"tickCount": 5, "grid": True, **({"format": ".1%"} if found.is_rate else {})}
-    ring = {"type": "point", "size": 36, "strokeWidth": 1.2, "stroke": SERIES[0], "fill": HOLLOW, "opacity": 0.8}
-    text = {"type": "text", "align": "left", "baseline": "bottom", "dy": -9, "fontSize": 12, "limit": WIDTH}
-    spans = [row for row in rows if row["low"] is not None]
-    layers: list[dict[str, Any]] = [
-        {
-            "data": {"values": spans},
-            "mark": {"type": "rule", "color": SERIES[0], "strokeWidth": 2, "clip": True},
-            "encoding": {"y": y, "x": {**x, "field": "low"}, "x2": {"field": "high"}},
-        },
-        {"data": {"values": points}, "mark": ring, "encoding": {"y": y, "x": x}},
-        {
-            "mark": {"type": "point", "filled": True, "size": 90, "color": SERIES[0], "opacity": 1},
-            "encoding": {"y": y, "x": x},
-        },
-        {"mark": text, "encoding": {"y": y, "x": {"value": 0}, "text": {"field": "name"}}},
-    ]
-    spec = {**chart(rows, layers if spans else layers[1:]), "height": {"step": 44}}
+    layers = study_layers.dots_above(rows, points=points, metric=found.metric, is_rate=found.is_rate)
+    spec = {**chart(rows, layers), "height": {"step": 44}}
     return RunChart(
         "arms",
         "Ways of training",

@@ -16,6 +16,7 @@ from annotator.requests import user_of
 from rmeval.access import access_run
 from rmeval.audit_charts import audit_charts
 from rmeval.evaluation_charts import evaluation_charts
+from rmeval.group_charts import group_charts
 from rmeval.keyset import keyset_page
 from rmeval.models import Checkpoint, Run
 from rmeval.run_charts import RunChart, run_charts
@@ -81,9 +82,11 @@ def run_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
 
 
 def own_charts(run: Run) -> list[RunChart]:
-    """Of an audit, or of an evaluation, that ended well, while what it was about is still there."""
+    """Of an audit, a training or an evaluation that ended well, while what it was about is still there."""
     if run.kind == "audit_labels":
         return audit_charts(run.result or {})
+    if run.kind == "train_rm":
+        return group_charts(run.result or {})
     if run.kind != "evaluate" or not run.result:
         return []
     checkpoints = Checkpoint.objects.filter(reward_model__project=run.project_id).select_related("reward_model")

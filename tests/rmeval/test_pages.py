@@ -230,7 +230,10 @@ def test_long_names_fit_beside_and_above_the_dots() -> None:
     row = {"name": name, "value": 0.7, "low": 0.6, "high": 0.8, "is_baseline": False}
     wide, narrow = (dot_interval_chart([row], is_narrow=is_narrow) for is_narrow in (False, True))
     assert narrow["width"] + 17 <= 330  # the width of a card on a page of 420 px
-    lines = narrow["data"]["values"][0]["lines"]
+    (above,) = narrow["data"]["values"][0]["lines"]  # a second line would stand on the dot
+    assert len(above) <= 42
+    assert (above[:20], above[-10:]) == (name[:20], name[-10:])
+    lines = wide["data"]["values"][0]["lines"]
     assert " ".join(lines) == name
     axis = wide["layer"][1]["encoding"]["y"]["axis"]
     assert axis["minExtent"] >= 7 * max(len(line) for line in lines)

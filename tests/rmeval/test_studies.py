@@ -23,6 +23,7 @@ from workers.jobs import JOBS
 from workers.jobs.train_study import arms_of
 from workers.specs import parse_spec
 from workers.stats.study import study_summary
+from workers.stats.study_sources import source_differences
 from workers.tasks import run_job
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("sent")]
@@ -240,3 +241,40 @@ def test_a_way_of_training_opens_no_other_folder(
     assert answer.status_code == 422
     assert "is not open to this site" in answer.content.decode()
     assert not Run.objects.exists()
+
+
+def test_sources_are_charted_apart(model: RewardModel, lead: Client) -> None:
+    arms = [{"name": "usual"}, {"name": "weighed"}]
+    run = finished(model, {"arms": arms}, lambda i, seed: 0.7 + 0.01 * seed)
+    assert run.result is not None
+    for row in run.result["runs"]:
+        is_second = row["arm"] == "weighed"
+        told = {"value": 0.6 + 0.2 * is_second + 0.01 * row["seed"], "ece": 0.1}
+        row["by_source"] = {"web <b>": told, "chat": {"value": 0.8, "ece": 0.2 - 0.1 * is_second}}
+    run.result["by_source"] = source_differences(run.result["runs"], [arm["name"] for arm in arms])
+    run.save()
+    outcome = study_outcome(run)
+    assert outcome is not None
+    charts = {chart.name: chart for chart in study_charts(outcome)}
+    accuracy, ece = charts["source-accuracy"], charts["source-ece"]
+    assert [row[:2] for row in accuracy.rows] == [
+        ("chat", "usual"),
+        ("chat", "weighed"),
+        ("web <b>", "usual"),
+        ("web <b>", "weighed"),
+    ]
+    assert accuracy.rows[3][-1] == "better"
+    assert accuracy.rows[3][6] == pytest.approx(0.2)
+    assert "Less is better" in ece.note
+    assert 'aria-label="chat: usual 0.800;' in accuracy.svg
+    page = page_of(lead, run)
+    assert page.count("<figure") == 3
+    assert "web <b>" not in page
+    assert "web &lt;b&gt;" in page
+
+
+def test_no_difference_is_an_answer(model: RewardModel, lead: Client) -> None:
+    run = finished(model, {"arms": [{"name": "usual"}, {"name": "other"}]}, lambda i, seed: 0.7 + 0.01 * seed)
+    page = page_of(lead, run)
+    assert "usual has the highest mean, but is not shown to be better than the other." in page
+    assert 'class="callout ok"' not in page

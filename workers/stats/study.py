@@ -45,6 +45,9 @@ def difference_in_words(difference: Mean) -> str:
 def _answer(first: str, best: str, differences: Mapping[str, Mean]) -> str:
     if best == first:
         shown = [name for name, mean in differences.items() if difference_in_words(mean) == "worse"]
+        if differences and not shown:
+            n = f"any of the {len(differences)} others" if len(differences) > 1 else "the other"
+            return f"{first} has the highest mean, but is not shown to be better than {n}."
         return f"{first} is best; shown to be better than {len(shown)} of {len(differences)} others."
     found = differences[best]
     words = difference_in_words(found)

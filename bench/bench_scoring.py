@@ -80,7 +80,7 @@ def make_checkpoint(folder: Path, backbone_name: str = "minilm") -> CheckpointRe
 def write_causal(folder: Path) -> Path:
     """A Llama of MiniLM's size (6 layers of width 384) with random weights and MiniLM's tokenizer."""
     import torch
-    from transformers import PreTrainedTokenizerFast, LlamaConfig, LlamaModel
+    from transformers import LlamaConfig, LlamaModel, PreTrainedTokenizerFast
 
     torch.manual_seed(0)
     named: dict[str, Any] = {"pad_token": "[PAD]", "unk_token": "[UNK]", "eos_token": "[SEP]"}

@@ -1,11 +1,16 @@
 """The form of the playground."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from django import forms
 
 from rmeval.conversation_text import STEPS, read_messages, read_steps
-from rmeval.selectors.playground import MOST_RESPONSES, Candidate
+from rmeval.selectors.playground import USUAL_RESPONSES, Candidate
+from workers.jobs.score_text import MOST_RESPONSES
+
+OTHERS = ("conversation", "reference", "context", "steps")
+"""Fields of one text beside the responses."""
 
 
 def area(rows: int, **options: Any) -> forms.CharField:
@@ -14,16 +19,16 @@ def area(rows: int, **options: Any) -> forms.CharField:
 
 
 class PlaygroundForm(forms.Form):
-    """A conversation, its responses, and the checkpoints to ask."""
+    """A conversation, its responses, and the checkpoints to ask.
+
+    There are as many fields of responses, response_1 and so on, as the data or the initial values have, and no fewer
+    than USUAL_RESPONSES.
+    """
 
     conversation = area(
         5,
         help_text="One question as it is, or turns that begin with “user:” and “assistant:”, or messages as JSON.",
     )
-    response_1 = area(4, label="Response 1")
-    response_2 = area(4, label="Response 2", required=False)
-    response_3 = area(4, label="Response 3", required=False)
-    response_4 = area(4, label="Response 4", required=False)
     reference = area(2, required=False, label="Reference answer", help_text="For models that compare with one.")
     context = forms.CharField(
         max_length=10_000, required=False, label="Criterion", help_text="In words, for models that follow one."
@@ -35,18 +40,27 @@ class PlaygroundForm(forms.Form):
 
     def __init__(self, *args: Any, found: list[Candidate], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        names = response_names(self.data if self.is_bound else self.initial)
+        after = {name: self.fields.pop(name) for name in ("reference", "context", "steps", "checkpoints")}
+        for number, name in enumerate(names, start=1):
+            self.fields[name] = area(4, label=f"Response {number}", required=number == 1)
+        self.fields |= after
+        self.response_names = names
         self.fields["checkpoints"].choices = [  # type: ignore[attr-defined]
             (str(one.checkpoint), one.label) for one in found if not one.why_not
         ]
 
     @property
-    def more_responses(self) -> list[forms.BoundField]:
-        return [self[f"response_{number}"] for number in range(3, MOST_RESPONSES + 1)]
+    def responses(self) -> list[forms.BoundField]:
+        return [self[name] for name in self.response_names]
 
     @property
-    def has_more(self) -> bool:
-        """Are fields filled in, or wrong, that fold away otherwise?"""
-        return any(bound.value() or bound.errors for bound in self.more_responses)
+    def may_add(self) -> bool:
+        return len(self.response_names) < MOST_RESPONSES
+
+    @property
+    def may_remove(self) -> bool:
+        return len(self.response_names) > USUAL_RESPONSES
 
     @property
     def has_options(self) -> bool:
@@ -58,7 +72,7 @@ class PlaygroundForm(forms.Form):
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data
-        for name in ("conversation", *(f"response_{n}" for n in range(1, MOST_RESPONSES + 1))):
+        for name in ("conversation", *self.response_names):
             try:
                 if cleaned.get(name):
                     cleaned[name] = read_messages(cleaned[name], role="user" if name == "conversation" else "assistant")
@@ -66,9 +80,14 @@ class PlaygroundForm(forms.Form):
                 self.add_error(name, str(error))
         return cleaned
 
+    @property
+    def filled(self) -> list[str]:
+        """The fields that hold a response, in the order of the spec's responses."""
+        return [name for name in self.response_names if self.cleaned_data.get(name)]
+
     def spec(self) -> dict[str, Any]:
         cleaned = self.cleaned_data
-        responses = [cleaned[name] for n in range(1, MOST_RESPONSES + 1) if cleaned.get(name := f"response_{n}")]
+        responses = [cleaned[name] for name in self.filled]
         return {
             "checkpoints": cleaned["checkpoints"],
             "prompt": cleaned["conversation"],
@@ -81,6 +100,27 @@ class PlaygroundForm(forms.Form):
         """What the job's own spec refuses, beside the field it is about."""
         for problem in problems:
             path = problem.pointer.removeprefix("/spec").strip("/").split("/")
-            name = {"prompt": "conversation", "responses": f"response_{int(path[1]) + 1}" if len(path) > 1 else None}
-            field = name.get(path[0], path[0])
+            field: str | None = {"prompt": "conversation"}.get(path[0], path[0])
+            if path[0] == "responses":
+                place = int(path[1]) if len(path) > 1 and path[1].isdecimal() else -1
+                field = self.filled[place] if 0 <= place < len(self.filled) else None
             self.add_error(field if field in self.fields else None, problem.detail)
+
+
+def response_names(given: Mapping[str, Any]) -> list[str]:
+    """response_1 to the last that is given, and at least the usual ones."""
+    last = max((n for n in range(1, MOST_RESPONSES + 1) if f"response_{n}" in given), default=0)
+    return [f"response_{n}" for n in range(1, max(last, USUAL_RESPONSES) + 1)]
+
+
+def changed_texts(given: Mapping[str, Any], change: str) -> dict[str, Any]:
+    """The form's values with one response more ("add") or without one ("remove 3")."""
+    names = response_names(given)
+    texts = [given.get(name, "") for name in names]
+    word, _, number = change.partition(" ")
+    if word == "add" and len(texts) < MOST_RESPONSES:
+        texts.append("")
+    elif word == "remove" and number.isdecimal() and 0 < int(number) <= len(texts) and len(number) < 4:
+        texts.pop(int(number) - 1)
+    others = {name: given[name] for name in OTHERS if name in given}
+    return {**others, **{f"response_{n}": text for n, text in enumerate(texts, start=1)}}

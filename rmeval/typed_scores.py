@@ -52,11 +52,13 @@ class Table:
 
 @dataclass(frozen=True)
 class Token:
-    """level: -2 to 2, how much of the largest reward of a token this one has."""
+    """level: n2 to p2, how much of the largest number of a token this one has: of its value where there are values."""
 
     text: str
     shown: str
     level: str
+    reward: str
+    value: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,10 @@ class Told:
     steps: list[Step] = field(default_factory=list)
     contributions: list[dict[str, Any]] = field(default_factory=list)
     rest: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def has_values(self) -> bool:
+        return any(token.value for token in self.tokens)
 
 
 @dataclass(frozen=True)
@@ -217,12 +223,17 @@ def told_of(number: int, part: dict[str, Any]) -> Told | None:
 
 
 def tokens_of(tokens: Sequence[dict[str, Any]]) -> list[Token]:
-    largest = max((abs(token["reward"]) for token in tokens), default=0.0) or 1.0
+    """The strip shows values where a model tells them beside the rewards, else the rewards."""
+    has_values = any(token.get("value") is not None for token in tokens)
+    numbers = [(token.get("value") if has_values else token["reward"]) or 0.0 for token in tokens]
+    largest = max((abs(number) for number in numbers), default=0.0) or 1.0
     levels = {-2: "n2", -1: "n1", 0: "z", 1: "p1", 2: "p2"}
-    return [
-        Token(visible(token["text"]), signed(token["reward"]), levels[round(2 * token["reward"] / largest)])
-        for token in tokens
-    ]
+    made = []
+    for token, number in zip(tokens, numbers, strict=True):
+        reward, value = signed(token["reward"]), signed(number) if has_values else ""
+        shown = f"value {value}, reward {reward}" if has_values else reward
+        made.append(Token(visible(token["text"]), shown, levels[round(2 * number / largest)], reward, value))
+    return made
 
 
 def visible(text: str) -> str:

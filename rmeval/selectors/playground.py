@@ -13,10 +13,11 @@ from rmeval.conversation_text import write_messages
 from rmeval.models import Checkpoint, RewardModel, Run
 from rmeval.sources import reference_of
 from workers.families import FAMILIES
+from workers.jobs.score_text import MOST_RESPONSES
 
 KIND = "score_text"
 MOST_MODELS = 50
-MOST_RESPONSES = 4
+USUAL_RESPONSES = 2
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def example_texts(*, project: Project, uid: str) -> dict[str, str]:
     example = rows.prefetch_related("responses").first()
     if example is None:
         raise NotFound("This project has no such example.")
-    responses = sorted(example.responses.all(), key=lambda response: response.number)
+    responses = sorted(example.responses.all(), key=lambda response: response.number)[:MOST_RESPONSES]
     reference = reference_of(example.meta)
     return {
         "conversation": write_messages(example.prompt, role="user"),

@@ -16,9 +16,10 @@ from annotator.models import Project
 from annotator.requests import user_of
 from rmeval.access import access_run
 from rmeval.models import Run
-from rmeval.playground_forms import PlaygroundForm
+from rmeval.playground_forms import PlaygroundForm, changed_texts
 from rmeval.selectors.playground import (
     KIND,
+    Candidate,
     candidates,
     datasets_to_pick,
     example_texts,
@@ -49,6 +50,8 @@ def playground_view(request: HttpRequest, uid: UUID) -> HttpResponse:
 def playground_submit(request: HttpRequest, uid: UUID) -> HttpResponse:
     project = access_project(request.user, uid, RESEARCHERS)
     found = candidates(project=project, extra=uids(request.POST.getlist("checkpoints")))
+    if change := request.POST.get("change"):
+        return playground_changed(request, project, found, change)
     form = PlaygroundForm(request.POST, found=found)
     if form.is_valid():
         try:
@@ -58,6 +61,18 @@ def playground_submit(request: HttpRequest, uid: UUID) -> HttpResponse:
             form.add_problems(error.errors) if error.errors else form.add_error(None, error.detail)
     context = page_context(request, project, None) | {"form": form, "candidates": found}
     return render(request, "rmeval/playground.html", context, status=422)
+
+
+def playground_changed(request: HttpRequest, project: Project, found: list[Candidate], change: str) -> HttpResponse:
+    """The form as it was typed, with one response more or less; nothing is judged yet."""
+    initial = changed_texts(request.POST, change) | {"checkpoints": request.POST.getlist("checkpoints")}
+    form = PlaygroundForm(initial=initial, found=found)
+    if change == "add":
+        form.responses[-1].field.widget.attrs["autofocus"] = True
+    if request.htmx:  # type: ignore[attr-defined]
+        return render(request, "rmeval/playground.html#responses", {"form": form})
+    context = page_context(request, project, None) | {"form": form, "candidates": found}
+    return render(request, "rmeval/playground.html", context)
 
 
 def page_context(request: HttpRequest, project: Project, run: Run | None) -> dict[str, Any]:

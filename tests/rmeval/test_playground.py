@@ -1,5 +1,6 @@
 """The playground: typed texts, a run, and what its page shows."""
 
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -12,11 +13,12 @@ from annotator.models import Dataset, Project, Role
 from rmeval.conversation_text import read_messages, read_steps, write_messages
 from rmeval.models import Checkpoint, RewardModel, Run
 from rmeval.services.runs import run_finish, run_start
-from rmeval.typed_scores import bars_of, tables_of, typed_scores
+from rmeval.typed_scores import bars_of, tables_of, tokens_of, typed_scores
 from tests.factories import ExampleFactory, ProjectFactory, ResponseFactory
 from tests.factories import assistant_message as says
 from tests.rmeval.test_evaluation import baseline
 from tests.rmeval.test_pages import client_of
+from workers.jobs.score_text import MOST_RESPONSES
 from workers.tasks import run_job
 
 pytestmark = [pytest.mark.django_db(transaction=True)]
@@ -232,13 +234,57 @@ def test_how_typed_texts_are_read() -> None:
     assert read_steps(messages, "model") == []
 
 
-def test_many_responses_of_an_example_keep_to_the_form(project: Project, lead: Client) -> None:
+def test_all_responses_of_an_example_have_a_field(project: Project, lead: Client) -> None:
     example = ExampleFactory(dataset__project=project)
-    for number in range(6):
-        ResponseFactory(example=example, number=number, messages=says(f"response {number}"))
+    for number in range(MOST_RESPONSES + 2):
+        ResponseFactory(example=example, number=number, messages=says(f"response {number}."))
     page = lead.get(address(project), {"example": example.uid}).content.decode()
-    assert "response 3</textarea>" in page
-    assert "response 4" not in page
+    assert f"response {MOST_RESPONSES - 1}.</textarea>" in page
+    assert f"response {MOST_RESPONSES}." not in page
+    assert "Add a response" not in page
+
+
+def test_responses_are_added_and_removed_without_script(project: Project, lead: Client) -> None:
+    checkpoint = baseline(project)
+    assert "Remove" not in lead.get(address(project)).content.decode()
+    typed = {**BODY, "reference": "so", "checkpoints": [str(checkpoint.uid)]}
+    page = lead.post(address(project), {**typed, "change": "add"})
+    text = page.content.decode()
+    assert page.status_code == 200
+    assert text.count('<textarea name="response_') == 3
+    assert "Because it is so." in text
+    assert text.count(" checked>") == 1
+    assert re.search(r'name="response_3"[^>]* autofocus', text)
+    part = lead.post(
+        address(project), {**typed, "response_3": "Third", "change": "remove 1"}, headers={"HX-Request": "true"}
+    ).content.decode()
+    assert "<html" not in part
+    assert "Because it is so." not in part
+    assert part.index("No.") < part.index("Third")
+    assert part.count("<textarea") == 2
+    for change in ("remove 99", "remove x", "remove 0", "remove 99999999999", "explode"):
+        again = lead.post(address(project), {**typed, "change": change})
+        assert (again.status_code, again.content.decode().count('<textarea name="response_')) == (200, 2)
+    assert not Run.objects.exists()
+
+
+def test_an_empty_response_in_between_is_left_out(project: Project, lead: Client, sent: Any) -> None:
+    body = {**BODY, "response_2": "", "response_3": "Third", "response_5": "Fifth"}
+    lead.post(address(project), {**body, "checkpoints": [baseline(project).uid]})
+    run = Run.objects.get()
+    assert [text["messages"][0]["content"] for text in run.spec["responses"]] == [BODY["response_1"], "Third", "Fifth"]
+    wrong = {**body, "response_5": "assistant:\n ", "checkpoints": [baseline(project, name="other").uid]}
+    page = lead.post(address(project), wrong).content.decode()
+    assert '<a href="#id_response_5">Response 5</a>' in page
+
+
+def test_values_of_tokens_stand_beside_their_rewards() -> None:
+    told = [{"text": "a", "value": 0.9, "reward": -3.0}, {"text": "b", "value": None, "reward": 1.0}]
+    first, second = tokens_of(told)
+    assert (first.level, first.shown, first.value, first.reward) == ("p2", "value +0.9, reward −3", "+0.9", "−3")
+    assert second.level == "z"
+    (plain,) = tokens_of([{"text": "a", "value": None, "reward": -3.0}])  # no goal: no values
+    assert (plain.level, plain.shown, plain.value) == ("n2", "−3", "")
 
 
 def test_every_way_a_model_can_come_is_offered(project: Project, lead: Client) -> None:

@@ -156,12 +156,11 @@ def test_classes_that_no_head_here_computes_are_refused(tmp_path) -> None:
 
 
 def test_a_plain_language_model_is_no_reward_model(tmp_path) -> None:
-    folder = hf_folder(tmp_path / "hf", "Llama", num_labels=1)
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "architectures": ["LlamaForCausalLM"]}))
+    folder = hf_folder(tmp_path / "hf", "Llama", "CausalLM")
     with pytest.raises(JobError, match="LlamaForCausalLM, which gives no reward") as refused:
         imported(tmp_path, folder)
     assert "backbone" in refused.value.hint
+    assert "right_token" in refused.value.hint
 
 
 def test_a_class_with_code_of_its_own_is_refused(tmp_path) -> None:

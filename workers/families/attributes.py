@@ -10,6 +10,24 @@ from workers.families.base import BackboneConfig
 from workers.stats.goodness import goodness_weights
 
 HELPSTEER = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")
+ARMORM = (
+    *(f"helpsteer-{name}" for name in HELPSTEER),
+    "ultrafeedback-overall_score",
+    "ultrafeedback-instruction_following",
+    "ultrafeedback-truthfulness",
+    "ultrafeedback-honesty",
+    "ultrafeedback-helpfulness",
+    "beavertails-is_safe",
+    "prometheus-score",
+    "argilla-overall_quality",
+    "argilla-judge_lm",
+    "code-complexity",
+    "code-style",
+    "code-explanation",
+    "code-instruction-following",
+    "code-readability",
+)
+"""The 19 objectives of ArmoRM, in its order (Wang et al. 2024, arXiv 2406.12845)."""
 MOST = 128
 
 

@@ -1,16 +1,19 @@
 """Ratings weighed by a gate that reads the prompt: ArmoRM."""
 
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
+import numpy as np
 from pydantic import Field, model_validator
 
 from workers.errors import JobError
 from workers.families import FAMILIES
 from workers.families.attributes import HELPSTEER, MOST, reading, refuse_other_reading
-from workers.families.base import BackboneConfig, NetFamily
+from workers.families.base import BackboneConfig, Item, NetFamily
 
 if TYPE_CHECKING:
-    from workers.data.render import Renderer
+    from workers.data.render import Encoded, Renderer
     from workers.nn.backbone import Backbone
     from workers.nn.heads import Head
     from workers.nn.net import Net
@@ -54,6 +57,12 @@ class GatedFamily(NetFamily):
             default=10.0, gt=0, le=1000, description="Logits are divided by this before the softmax."
         )
 
+        gate_reads: Literal["header_end", "turn_end"] = Field(
+            default="header_end",
+            description="Where the gate reads a prompt. header_end: the last token before the response. turn_end: the"
+            " special token that ends the user's turn, before the header of the answer, as ArmoRM does.",
+        )
+
         @model_validator(mode="after")
         def _names_fit(self) -> Self:
             if len(set(self.attributes)) < len(self.attributes) or not all(name.strip() for name in self.attributes):
@@ -79,6 +88,7 @@ class GatedFamily(NetFamily):
             hidden=config.gate_width,
             dropout=config.gate_dropout,
             temperature=config.temperature,
+            prompt_at_mark=config.gate_reads == "turn_end",
         )
 
     @classmethod
@@ -92,7 +102,22 @@ class GatedFamily(NetFamily):
         found = super().renderer(config, backbone)
         if found.uses_template and backbone.is_causal:
             insist_on_answer_header(backbone.tokenizer)
+        elif config.gate_reads == "turn_end":
+            raise JobError(
+                "Only a causal backbone with a chat template has a token that ends the user's turn.",
+                "Set gate_reads to header_end, or choose another backbone.",
+            )
         return found
+
+    @classmethod
+    def encode(cls, config: Any, renderer: Any, items: Sequence[Item]) -> "Sequence[Encoded]":
+        """As usual; where the gate reads the end of the user's turn, its place is the mark."""
+        found = super().encode(config, renderer, items)
+        if config.gate_reads == "header_end":
+            return found
+        back = len(answer_header(renderer.tokenizer))
+        places = [max(0, len(item) - item.n_response - back) for item in found]
+        return [replace(item, marks=np.array([p], dtype=np.int32)) for item, p in zip(found, places, strict=True)]
 
     @classmethod
     def adopt(cls, net: "Net", weights: Any, family: str) -> str:
@@ -136,3 +161,23 @@ def insist_on_answer_header(tokenizer: Any) -> None:
             "The backbone's chat template has no assistant header, so the gate cannot tell where the answer begins.",
             "Set rendering to plain for both stages, or choose another backbone.",
         )
+
+
+def answer_header(tokenizer: Any) -> list[int]:
+    """Token ids from the special one that ends a user's turn to the last before the answer."""
+    if not tokenizer.chat_template:
+        raise JobError(
+            "Its tokenizer has no chat template, which says where the gate reads.", "Give one as chat_template."
+        )
+    asked = [{"role": "user", "content": "Hi"}]
+    texts = [tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=g) for g in (False, True)]
+    plain, waiting = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts)
+    specials = set(tokenizer.all_special_ids)
+    ends = [i for i, token in enumerate(plain) if token in specials]
+    if not ends or len(waiting) <= len(plain):
+        raise JobError(
+            "The chat template ends a user's turn with no special token, or has no assistant header: the gate cannot "
+            "be placed.",
+            "Give the template that the model was trained with, or set gate_reads to header_end.",
+        )
+    return [int(token) for token in waiting[ends[-1] :]]

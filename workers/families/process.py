@@ -42,11 +42,28 @@ class ProcessFamily(NetFamily):
             description="Text that ends a step in responses that come without steps; empty: every line is a step.",
         )
 
+        step_mark: str = Field(
+            default="",
+            max_length=100,
+            description="Text put after every step and read there, as some public models expect (<extra_0> of"
+            " Qwen2.5-Math-PRM). Empty: nothing is put in, and a step is read at its own last token.",
+        )
+        head_depth: int = Field(default=1, ge=1, le=5, description="Linear layers of the head.")
+        head_activation: Literal["none", "tanh", "relu", "silu", "gelu"] = Field(
+            default="silu", description="Between the layers of a head of more than one; never after the last."
+        )
+        head_width: int | None = Field(
+            default=None, ge=1, le=65536, description="Width between the layers; empty: the backbone's."
+        )
+
     @classmethod
     def head(cls, config: Config, width: int) -> "Head":
-        from workers.nn.steps import StepHead
+        from workers.nn.steps import DeepStepHead, StepHead
 
-        return StepHead(width, config.aggregation)
+        if config.head_depth == 1:
+            return StepHead(width, config.aggregation)
+        shape = {"depth": config.head_depth, "activation": config.head_activation, "hidden": config.head_width}
+        return DeepStepHead(width, config.aggregation, **shape)
 
     @classmethod
     def net(cls, config: Any, backbone: "Backbone", *, dtype: "Dtype" = "float32") -> "Net":
@@ -59,7 +76,8 @@ class ProcessFamily(NetFamily):
     def renderer(cls, config: Any, backbone: "Backbone") -> "Renderer":
         from workers.nn.steps import StepRenderer
 
-        return StepRenderer(backbone.tokenizer, min(config.max_length, backbone.context), config.rendering)
+        length = min(config.max_length, backbone.context)
+        return StepRenderer(backbone.tokenizer, length, config.rendering, step_mark=config.step_mark)
 
     @classmethod
     def encode(cls, config: Any, renderer: Any, items: Sequence[Item]) -> "Sequence[Encoded]":

@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_validator
 from workers.context import JobContext, RewardModelRef
 from workers.environment import describe_environment, keep_freed_memory, peak_rss_mib
 from workers.errors import JobError
+from workers.families.attributes import MOST
 from workers.jobs import JOBS
 from workers.specs import SpecModel
 
@@ -15,11 +16,12 @@ MAY_DIFFER = frozenset({"backbone", "max_length", "dropout", "scoring_dtype", "r
 
 @JOBS.add("import_rm")
 class ImportRewardModel:
-    """Read a classifier of transformers from the hub or a folder, and keep it as a checkpoint.
+    """Read a public reward model from the hub or a folder, and keep it as a checkpoint.
 
-    One label becomes a scalar head, several become attributes, labels of tokens a process reward model. Weights come
-    from safetensors and code that comes with a model is never run. What gives other rewards than the model's own
-    class is refused.
+    Of a classifier one label becomes a scalar head, several become attributes, labels of tokens a process reward
+    model; heads of other classes are known by their tensors (value and regression heads, ArmoRM's gate), and the
+    logits of tokens by the tokens' names. Weights come from safetensors and code that comes with a model is never run.
+    What gives other rewards than the model's own class, or its published formula, is refused.
     """
 
     title: ClassVar[str] = "Import a reward model"
@@ -35,7 +37,7 @@ class ImportRewardModel:
         revision: str | None = Field(
             default=None, max_length=100, description="Branch, tag or commit on the hub; empty: the main branch."
         )
-        family: Literal["auto", "scalar_head", "multi_attribute", "process"] = Field(
+        family: Literal["auto", "scalar_head", "multi_attribute", "gated", "process"] = Field(
             default="auto", description="auto: what the labels of the model say."
         )
         max_length: int = Field(
@@ -46,6 +48,32 @@ class ImportRewardModel:
         )
         weights: dict[str, float] = Field(
             default={}, description="Of a model with several labels: the weight of each in the reward."
+        )
+        attributes: list[str] = Field(
+            default=[],
+            max_length=MOST,
+            description="Of a model with several outputs that it does not name: the name of each, in order.",
+        )
+        step_mark: str = Field(
+            default="",
+            max_length=100,
+            description="Of a process reward model: the text after every step at which it is read. Empty: <extra_0>"
+            " where the model is a Qwen2.5-Math-PRM, else the step's own last token.",
+        )
+        right_token: str = Field(
+            default="",
+            max_length=50,
+            description="Of a language model whose reward is the logit of a token: that token, such as + of a right"
+            " step. Empty: the model has a head.",
+        )
+        wrong_token: str = Field(
+            default="", max_length=50, description="The token whose logit is taken off, such as - of a wrong step."
+        )
+        chat_template: str = Field(
+            default="",
+            max_length=20_000,
+            description="Jinja template of its training, where the model comes without one. It is kept with the"
+            " checkpoint. Empty: the model's own.",
         )
         reward_model: str | None = Field(
             default=None,
@@ -75,15 +103,18 @@ class ImportRewardModel:
 
         keep_freed_memory()
         ctx.progress(0, 3, f"Loading {spec.model}")
-        found = find(spec.model, spec.revision)
+        tokens = {"right": spec.right_token, "wrong": spec.wrong_token}
+        found = find(spec.model, spec.revision, wanted=spec.family, template=spec.chat_template, **tokens)
         ctx.checkpoint()
         ctx.progress(1, 3, "Asking the model's own class for rewards")
-        settings = {"max_length": spec.max_length, "rendering": spec.rendering}
-        imported = import_model(found, spec.family, {**settings, **({"weights": spec.weights} if spec.weights else {})})
+        told = spec.model_dump(include={"weights", "attributes", "step_mark"})
+        settings = {name: value for name, value in told.items() if value}
+        settings |= {"max_length": spec.max_length, "rendering": spec.rendering}
+        imported = import_model(found, spec.family, settings)
         ctx.checkpoint()
         ctx.progress(2, 3, "Saving and checking the checkpoint")
-        origin = {"model": spec.model, "revision": spec.revision, "class": type(found.model).__name__}
-        origin["commit"] = getattr(found.model.config, "_commit_hash", None)
+        origin = {"model": spec.model, "revision": spec.revision, "class": found.class_name}
+        origin["commit"] = found.commit
         folder = ctx.work_dir / "checkpoint"
         difference = store(imported, folder, origin)
         config = imported.config.model_dump(mode="json")

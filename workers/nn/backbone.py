@@ -1,5 +1,6 @@
 """Load a backbone and its tokenizer by name, safely, and say in plain words what is wrong when that fails."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,8 +8,9 @@ from typing import Any, TypeVar
 
 import torch
 import transformers
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from transformers.models.auto import modeling_auto
+from transformers.utils.hub import cached_file
 
 from workers.errors import JobError
 from workers.nn.tiny import TINY_NAMES, tiny_backbone, tiny_tokenizer
@@ -46,15 +48,16 @@ def load_backbone(name: str) -> Backbone:
     return described(model, tokenizer)
 
 
-def pretrained(name: str, auto: Any) -> tuple[Any, Any]:
+def pretrained(name: str, auto: Any, revision: str | None = None) -> tuple[Any, Any]:
     """Tokenizer and model of a name, the model as the class `auto` of transformers makes it."""
     place = _place(name)
-    config = _explained(name, lambda: transformers.AutoConfig.from_pretrained(place, trust_remote_code=False))
+    config = read_config(name, revision)
     if getattr(config, "is_encoder_decoder", False):
         raise JobError(f"{name} is an encoder-decoder model.", "Choose an encoder (like BERT) or a causal model.")
     _refuse_pickle(name, place)
-    tokenizer = _explained(name, lambda: transformers.AutoTokenizer.from_pretrained(place, trust_remote_code=False))
-    return tokenizer, _explained(name, lambda: _pretrained(place, auto))
+    options = {"revision": revision or "main", "trust_remote_code": False}
+    tokenizer = _explained(name, lambda: transformers.AutoTokenizer.from_pretrained(place, **options))
+    return tokenizer, _explained(name, lambda: _pretrained(place, auto, options))
 
 
 def read_config(name: str, revision: str | None = None) -> Any:
@@ -77,6 +80,61 @@ def load_classifier(name: str, auto: Any, revision: str | None = None) -> tuple[
         ),
     )
     return tokenizer, model.eval(), info
+
+
+@dataclass(frozen=True)
+class Headless:
+    """A model without its head, the tensors in its files that it has no place for, and those it lacks."""
+
+    model: Any
+    tokenizer: Any
+    rest: dict[str, torch.Tensor]
+    missing: list[str]
+
+
+def load_headless(name: str, revision: str | None = None) -> Headless:
+    """The backbone of a model of any class, as transformers' own AutoModel makes it."""
+    place = _place(name)
+    _refuse_pickle(name, place)
+    options = {"revision": revision or "main", "trust_remote_code": False}
+    tokenizer = _explained(name, lambda: transformers.AutoTokenizer.from_pretrained(place, **options))
+    model, info = _explained(
+        name,
+        lambda: transformers.AutoModel.from_pretrained(
+            place,
+            use_safetensors=True,
+            dtype=torch.float32,
+            attn_implementation="sdpa",
+            output_loading_info=True,
+            **options,
+        ),
+    )
+    own = {*model.state_dict(), *(f"{model.base_model_prefix}.{n}" for n in model.state_dict())}
+    rest: dict[str, torch.Tensor] = {}
+    for file in _explained(name, lambda: _weight_files(name, place, revision or "main")):
+        with safe_open(file, framework="pt") as tensors:
+            rest |= {n: tensors.get_tensor(n) for n in tensors.keys() if n not in own}  # noqa: SIM118
+    ignored = {n for n in rest if n.endswith("position_ids") or ".rotary_emb." in n}
+    missing = sorted(n for n in info["missing_keys"] if "pooler" not in n)
+    return Headless(model.eval(), tokenizer, {n: t for n, t in rest.items() if n not in ignored}, missing)
+
+
+def _weight_files(name: str, place: str, revision: str) -> list[Path]:
+    """The safetensors of a folder, or of the hub; value heads that are saved beside a language model included."""
+    if Path(place).is_dir():
+        return sorted(Path(place).glob("*.safetensors"))
+
+    def cached(file: str) -> Path | None:
+        found = cached_file(place, file, revision=revision, _raise_exceptions_for_missing_entries=False)
+        return Path(found) if found else None
+
+    index = cached("model.safetensors.index.json")
+    shards = set(json.loads(index.read_text())["weight_map"].values()) if index else {"model.safetensors"}
+    files = [cached(file) for file in sorted({*shards, "value_head.safetensors"})]
+    found = [file for file in files if file is not None]
+    if not found:
+        raise _no_safetensors(name)
+    return found
 
 
 def open_backbone(folder: Path) -> Backbone:
@@ -119,9 +177,9 @@ def _refuse_pickle(name: str, place: str) -> None:
         )
 
 
-def _pretrained(place: str, auto: Any) -> Any:
+def _pretrained(place: str, auto: Any, options: dict[str, Any]) -> Any:
     model = auto.from_pretrained(
-        place, trust_remote_code=False, use_safetensors=True, dtype=torch.float32, attn_implementation="sdpa"
+        place, use_safetensors=True, dtype=torch.float32, attn_implementation="sdpa", **options
     )
     # BERT's own pooler is unused here, and parameters that get no gradient would only be stored.
     if getattr(model, "pooler", None) is not None:

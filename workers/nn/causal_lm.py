@@ -18,7 +18,7 @@ SAME_LOGITS = 1e-3
 N_PROBE = 8
 
 
-def load_causal_lm(name: str) -> Backbone:
+def load_causal_lm(name: str, revision: str | None = None) -> Backbone:
     """Pretrained weights with the language-model head, by the same names and rules as `load_backbone`.
 
     JobError where `name` is no causal language model, or computes its logits in a way that is not known here.
@@ -28,7 +28,7 @@ def load_causal_lm(name: str) -> Backbone:
     if name in ("minilm", "tiny-encoder"):
         raise _not_causal(name)
     try:
-        tokenizer, model = pretrained(name, transformers.AutoModelForCausalLM)
+        tokenizer, model = pretrained(name, transformers.AutoModelForCausalLM, revision)
     except JobError as error:
         raise _not_causal(name) if "AutoModelForCausalLM" in error.message else error from error
     return take_apart(model, tokenizer, name)

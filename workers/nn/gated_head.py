@@ -35,8 +35,10 @@ class GatedHead(Head):
         hidden: int = 1024,
         dropout: float = 0.2,
         temperature: float = 10.0,
+        prompt_at_mark: bool = False,
     ) -> None:
         super().__init__()
+        self.prompt_at_mark = prompt_at_mark
         self.stage1 = AttributeHead(width, told=told)
         self.stage1.requires_grad_(False)
         self.names = self.stage1.names

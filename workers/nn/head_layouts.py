@@ -1,4 +1,8 @@
-"""How the classes of transformers that classify a text lay out their heads, and which of ours computes the same."""
+"""How public reward models lay out their heads, and which of ours computes the same.
+
+Two tables: the sequence-classification classes of transformers by their kind of config, and the heads of classes whose
+code comes with the model, by the names of their tensors. Adding a layout is adding a row.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,6 +31,44 @@ class Layout:
     @property
     def weights(self) -> list[str]:
         return [f"{name}.weight" for name in (self.first, self.last) if name]
+
+
+@dataclass(frozen=True)
+class PublicHead:
+    """Linear layers on the last hidden states of a causal model, ReLU between two, as a class of their own has them."""
+
+    last: str
+    seen_in: str
+    first: str = ""
+
+    @property
+    def layout(self) -> Layout:
+        return Layout("last", self.last, self.first, "relu" if self.first else "none")
+
+    @property
+    def tensors(self) -> set[str]:
+        return {f"{name}.{kind}" for name in (self.first, self.last) if name for kind in ("weight", "bias")}
+
+
+PUBLIC_HEADS = (
+    PublicHead("regression_head", "UltraRM, Eurus-RM"),
+    PublicHead("v_head.summary", "TRL's and LLaMA-Factory's value heads, Skywork-o1-Open-PRM"),
+    PublicHead("v_head.summary.2", "GRM", first="v_head.summary.0"),
+    PublicHead("v_head", "Starling-RM, DeepSpeed-Chat"),
+    PublicHead("value_head", "OpenRLHF"),
+    PublicHead("reward_head", "reward heads by this name"),
+    PublicHead("score.2", "Qwen2.5-Math-RM, Qwen2.5-Math-PRM", first="score.0"),
+    PublicHead("score", "a classifier of transformers under another name"),
+    PublicHead("regression_layer", "ratings as in ArmoRM's first stage"),
+)
+GATED_TENSORS = ("regression_layer.weight", "reward_transform_matrix", "gating.logit_scale", "gating.layers.0.weight")
+"""ArmoRM; its gate has as many layers as it likes."""
+
+
+def public_head(found: Mapping[str, Tensor]) -> PublicHead | None:
+    """The row that names exactly these tensors; a bias may be absent."""
+    fits = (head for head in PUBLIC_HEADS if set(head.layout.weights) <= found.keys() and found.keys() <= head.tensors)
+    return next(fits, None)
 
 
 def layout_of(config: Any, prefix: str) -> Layout | None:

@@ -25,6 +25,8 @@ class Head(nn.Module):
     """
 
     needs_prompt = False
+    prompt_at_mark = False
+    """Of a causal model: whether the prompt is read at the first mark of a sequence, not just before the response."""
     report: Mapping[str, Any] = {}
     """What fitting or preparing the head has to tell, as JSON; it goes into the result of the run."""
 

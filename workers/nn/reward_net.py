@@ -39,11 +39,15 @@ class RewardNet(Net):
 
     def is_packed(self) -> bool:
         model = self.backbone
+        if self.is_sharded:
+            return False
         if self.shares_prompts():
             return True
         return self.device.type == "cpu" and model.config.model_type in PACKABLE and is_packable(model)
 
     def shares_prompts(self) -> bool:
+        if self.is_sharded:
+            return False
         return self.device.type == "cpu" and not torch.is_grad_enabled() and is_packable_causal(self.backbone)
 
     def forward(self, batch: Sequence[Encoded]) -> Tensor:
@@ -68,8 +72,13 @@ class RewardNet(Net):
         if not self.is_causal:
             return self.pooled(batch), self.pooled([prompt_of(item) for item in batch]) * has_prompt
         states = self.states(batch)
-        ends = torch.stack([s[len(item) - item.n_response - 1] for s, item in zip(states, batch, strict=True)])
+        ends = torch.stack([s[self._prompt_place(item)] for s, item in zip(states, batch, strict=True)])
         return torch.stack([self.pool_one(s, item) for s, item in zip(states, batch, strict=True)]), ends * has_prompt
+
+    def _prompt_place(self, item: Encoded) -> int:
+        if self.head.prompt_at_mark and item.marks is not None:
+            return int(item.marks[0])
+        return len(item) - item.n_response - 1
 
     def states(self, batch: Sequence[Encoded]) -> list[Tensor]:
         """Last hidden states of every token: one tensor (tokens, width) a sequence, padding left out."""

@@ -1,5 +1,6 @@
 """Rewards a step: token positions where steps end, a head on the states there, and what is told of every step."""
 
+import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -10,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from workers.data.render import Encoded, Renderer
+from workers.data.render import Encoded, Renderer, Rendering
 from workers.data.schema import Message, Scores
-from workers.data.steps import locate_steps, steps_of_item, steps_text
+from workers.data.steps import Step, locate_steps, steps_of_item, steps_text
 from workers.errors import JobError
 from workers.families.base import Item, extra_of, no_report
-from workers.nn.heads import ScalarHead
+from workers.nn.heads import DeepHead, Head, ScalarHead
 from workers.nn.reward_net import RewardNet
 from workers.nn.scoring import NetScorer
 
@@ -25,7 +26,24 @@ SHOWN = 60
 
 
 class StepRenderer(Renderer):
-    """Conversations as token ids, with the position of the last token of every step as marks."""
+    """Conversations as token ids, with the position of the last token of every step as marks.
+
+    step_mark: a text that is put after every step, whose last token is then read instead.
+    """
+
+    def __init__(self, tokenizer: Any, max_length: int, rendering: Rendering = "auto", *, step_mark: str = "") -> None:
+        super().__init__(tokenizer, max_length, rendering)
+        self.step_mark = step_mark
+        if step_mark.strip() in getattr(tokenizer, "all_special_tokens", ()) and not self.uses_template:
+            raise JobError(
+                f"{step_mark!r} is a special token, which plain role labels spell out.",
+                "Set rendering to chat_template, or give the model a chat template.",
+            )
+
+    @property
+    def fingerprint(self) -> str:
+        own = super().fingerprint
+        return own if not self.step_mark else hashlib.sha256(f"{own} {self.step_mark}".encode()).hexdigest()[:16]
 
     def encode_steps(self, items: Sequence[tuple[Turns, Turns, Sequence[str]]]) -> list[Encoded]:
         """A step that lies wholly behind the cut of a response too long for the context has no mark.
@@ -37,6 +55,8 @@ class StepRenderer(Renderer):
                 "This backbone's tokenizer does not tell where its tokens stand in the text.",
                 "Choose a backbone with a fast tokenizer (tokenizer.json).",
             )
+        if self.step_mark:
+            items = [(prompt, *marked(response, steps, self.step_mark)) for prompt, response, steps in items]
         encoded = self.encode([(prompt, response) for prompt, response, _ in items])
         texts = [self.text(prompt, response)[1] for prompt, response, _ in items]
         starts = self._token_starts(texts)
@@ -60,7 +80,7 @@ class StepRenderer(Renderer):
         return [np.array([start for start, _ in offsets], dtype=np.int64) for offsets in found["offset_mapping"]]
 
     def _marks(self, item: Encoded, text: str, steps: Sequence[str], starts: NDArray[np.int64]) -> NDArray[np.int32]:
-        places = locate_steps(text, steps)
+        places = self._marked_places(text, steps) if self.step_mark else locate_steps(text, steps)
         if places is None:
             raise JobError(
                 f'The steps of the response that begins with "{text.strip()[:SHOWN]}" are not in its text.',
@@ -73,6 +93,31 @@ class StepRenderer(Renderer):
         if not len(read):
             return np.array([len(item) - 1], dtype=np.int32)
         return (len(item) - item.n_response + read).astype(np.int32)
+
+    def _marked_places(self, text: str, steps: Sequence[str]) -> list[Step]:
+        """Where each step stands with its mark; templates may strip white space at the ends, but nothing between."""
+        joined = "".join(steps)
+        begin = text.find(joined)
+        if begin < 0:
+            raise JobError(
+                f"The chat template changes the text of a response, and with it the mark {self.step_mark!r}.",
+                "Give step_mark another form, or set rendering to plain.",
+            )
+        ends = np.cumsum([len(step) for step in steps]) + begin
+        return [Step(step, int(end) - len(step), int(end)) for step, end in zip(steps, ends, strict=True)]
+
+
+def marked(response: Turns, steps: Sequence[str], mark: str) -> tuple[list[Message], list[str]]:
+    """The response as its steps, each with the mark after it, in one turn; and these steps.
+
+    A step that already ends in the mark keeps it. White space at the end of a mark that has more parts the steps, and
+    is no part of the mark that is read.
+    """
+    read = mark.rstrip() or mark
+    gap = mark[len(read) :]
+    whole = [step.strip().removesuffix(read.strip() or read).rstrip() + read for step in steps]
+    turn: Message = {"role": response[0]["role"], "content": gap.join(whole)}
+    return [turn], [whole[0], *(gap + step for step in whole[1:])]
 
 
 def marks_of(item: Encoded) -> Tensor:
@@ -91,12 +136,10 @@ class StepNet(RewardNet):
         return nn.utils.rnn.pad_sequence(list(logits), batch_first=True, padding_value=float("nan"))
 
 
-class StepHead(ScalarHead):
-    """A linear layer to the logit that a step is right; the reward puts the steps' probabilities together."""
+class StepRewards(Head):
+    """A logit that a step is right; the reward puts the steps' probabilities together."""
 
-    def __init__(self, width: int, aggregation: Aggregation = "min") -> None:
-        super().__init__(width)
-        self.aggregation = aggregation
+    aggregation: Aggregation
 
     def reward(self, outputs: Tensor) -> Tensor:
         return aggregate(outputs.float().sigmoid(), self.aggregation)
@@ -104,6 +147,22 @@ class StepHead(ScalarHead):
     def parts(self, outputs: Tensor) -> list[dict[str, Any]]:
         rows = outputs.detach().double().sigmoid().cpu().tolist()
         return [{"steps": [{"probability": p} for p in row if not math.isnan(p)]} for row in rows]
+
+
+class StepHead(StepRewards, ScalarHead):
+    """One linear layer."""
+
+    def __init__(self, width: int, aggregation: Aggregation = "min") -> None:
+        super().__init__(width)
+        self.aggregation = aggregation
+
+
+class DeepStepHead(StepRewards, DeepHead):
+    """Several linear layers with an activation between them."""
+
+    def __init__(self, width: int, aggregation: Aggregation = "min", **shape: Any) -> None:
+        super().__init__(width, **shape)
+        self.aggregation = aggregation
 
 
 def aggregate(probabilities: Tensor, how: Aggregation) -> Tensor:

@@ -17,21 +17,25 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any
 
+from workers.accelerate_files import LaunchConfig, check_fit, launch_config
 from workers.context import JobContext, RewardModelRef
 from workers.errors import JobError
 
 ROOT = Path(__file__).resolve().parents[1]
-CONFIG_VARIABLE = "STEELYARD_ACCELERATE_CONFIG"
 LOOK_EVERY_S = 0.2
 
 
-def train_in_processes(ctx: JobContext, spec: Any, model: RewardModelRef, *, kind: str) -> dict[str, Any]:
-    """Run the training of `spec` in spec.processes processes; its result, with the checkpoint stored by this one.
+def train_in_processes(
+    ctx: JobContext, spec: Any, model: RewardModelRef, *, kind: str, objective: str
+) -> dict[str, Any]:
+    """Run the training of `spec` in several processes; its result, with the checkpoint stored by this one.
 
-    STEELYARD_ACCELERATE_CONFIG names a configuration file of accelerate for machines with more to say: several hosts,
-    which GPUs, how processes find each other.
+    A configuration file of accelerate says more than a number: which GPUs, how the model is split, several machines.
     """
-    folder = ctx.work_dir
+    folder, config = ctx.work_dir, launch_config(spec)
+    if config:
+        check_fit(config, spec, model.family, objective)
+    n = config.processes if config else spec.processes
     rows = folder / "rows.jsonl"
     _write_rows(ctx, rows, kind, spec)
     start = None
@@ -39,18 +43,31 @@ def train_in_processes(ctx: JobContext, spec: Any, model: RewardModelRef, *, kin
         reference = ctx.load_checkpoint(spec.start_from)
         start = {"family": reference.family, "config": reference.config, "path": str(reference.path)}
     task = folder / "task.json"
-    about = {"spec": spec.model_dump(mode="json"), "model": asdict(model), "kind": kind, "start": start}
+    told = {**spec.model_dump(mode="json"), "processes": n, "accelerate_config": None}
+    about = {"spec": told, "model": asdict(model), "kind": kind, "start": start}
     task.write_text(json.dumps({**about, "folder": str(folder), "attempt": ctx.attempt}))
-    result = _watch(ctx, _command(spec.processes, task))
+    result = _watch(ctx, command(n, config, task))
     meta = result.pop("checkpoint_meta")
-    result["checkpoint"] = ctx.save_artifact(folder / "checkpoint", kind="checkpoint", name="checkpoint", meta=meta)
-    return {**result, "processes": spec.processes}
+    result["checkpoint"] = _store(ctx, meta)
+    return {**result, "processes": n, **({"accelerate": describe(config)} if config else {})}
 
 
-def _command(processes: int, task: Path) -> list[str]:
+def _store(ctx: JobContext, meta: dict[str, Any]) -> str:
+    return ctx.save_artifact(ctx.work_dir / "checkpoint", kind="checkpoint", name="checkpoint", meta=meta)
+
+
+def describe(config: LaunchConfig) -> dict[str, Any]:
+    """What the run was launched with, for its record: the file may be another one tomorrow."""
+    return {"config": config.path.name, "kind": config.kind, "text": config.path.read_text(encoding="utf-8")}
+
+
+def command(processes: int, config: LaunchConfig | None, task: Path) -> list[str]:
+    """What starts this machine's processes."""
     launch = [sys.executable, "-m", "accelerate.commands.launch"]
-    if config := os.environ.get(CONFIG_VARIABLE):
-        launch += ["--config_file", config]
+    if config:
+        launch += ["--config_file", str(config.path)]
+        if config.machines == 1 and not config.has_port:
+            launch += ["--main_process_port", "0"]  # a free one: two runs of one machine must not meet
     else:
         launch += ["--num_processes", str(processes), "--num_machines", "1", "--mixed_precision", "no"]
         launch += ["--dynamo_backend", "no", "--main_process_port", "0"]
@@ -126,6 +143,8 @@ def _pass_on(ctx: JobContext, told: dict[str, Any]) -> dict[str, Any] | None:
     elif "log" in told:
         ctx.log(told["log"], told["level"])
     elif "error" in told:
+        if told.get("checkpoint_meta"):
+            _store(ctx, told["checkpoint_meta"])
         raise JobError(told["error"], told["hint"])
     return told.get("result")
 

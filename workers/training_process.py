@@ -50,6 +50,7 @@ class ProcessContext(LocalJobContext):
 
 
 def main(task: dict[str, Any]) -> None:
+    from workers.nn.failures import NotFinite
     from workers.nn.training_job import train
     from workers.nn.world import join_world
 
@@ -58,6 +59,10 @@ def main(task: dict[str, Any]) -> None:
     except JobError as error:
         _tell_once(error)
         raise SystemExit(1) from error
+    if world.size != task["spec"]["processes"]:
+        wanted = task["spec"]["processes"]
+        _tell_once(JobError(f"accelerate started {world.size} processes of {wanted}.", "Look at its configuration."))
+        raise SystemExit(1)
     folder, model = Path(task["folder"]), RewardModelRef(**task["model"])
     rows = _rows(folder / "rows.jsonl", task["kind"])
     raw = {**task["spec"], "source": {"dataset": "rows"}}
@@ -77,8 +82,14 @@ def main(task: dict[str, Any]) -> None:
         family, objective = check_training(spec, model.family)
         config = parse_spec(FAMILIES.get(model.family).Config, model.config, at="/reward_model")
         result = train(ctx, spec, family, config, objective, world=world)
+    except NotFinite as error:  # met by all at once: none may leave before the main process has kept what was good
+        ctx.say(error=error.message, hint=error.hint, checkpoint_meta=dict(ctx.meta))
+        world.wait()
+        raise SystemExit(1) from error
     except JobError as error:
         ctx.say(error=error.message, hint=error.hint)
+        if not ctx.is_main:
+            sys.stderr.write(f"Process {world.rank}: {error.message} {error.hint}\n")
         raise SystemExit(1) from error
     ctx.say(result={**result, "checkpoint_meta": dict(ctx.meta)})
 

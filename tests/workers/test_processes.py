@@ -46,9 +46,9 @@ def test_a_cancel_ends_every_process(run) -> None:
         run.train(ctx, **{**SETTINGS, "epochs": 200}, processes=2)
     assert started.is_set()
     deadline = time.monotonic() + 5
-    while time.monotonic() < deadline and _mine(ctx):
+    while time.monotonic() < deadline and processes_of(ctx):
         time.sleep(0.1)
-    assert not _mine(ctx)
+    assert not processes_of(ctx)
 
 
 def test_an_error_in_the_processes_is_told_in_words(run) -> None:
@@ -57,23 +57,13 @@ def test_an_error_in_the_processes_is_told_in_words(run) -> None:
         run.train(run.context("broken"), **SETTINGS, processes=2)
 
 
-def test_a_configuration_that_splits_the_model_is_refused(run, tmp_path, monkeypatch) -> None:
-    config = tmp_path / "fsdp.yaml"
-    config.write_text(
-        "compute_environment: LOCAL_MACHINE\ndistributed_type: FSDP\nnum_processes: 2\nnum_machines: 1\n"
-        "use_cpu: true\nmixed_precision: 'no'\nfsdp_config: {fsdp_version: 2}\nmain_process_port: 0\n"
-    )
-    monkeypatch.setenv("STEELYARD_ACCELERATE_CONFIG", str(config))
-    with pytest.raises(JobError, match="FSDP"):
-        run.train(run.context("split"), **SETTINGS, processes=2)
-
-
 def test_processes_have_nothing_to_share_with_a_frozen_backbone(run) -> None:
     with pytest.raises(SpecError, match="frozen"):
         run.train(**SETTINGS, processes=2, freeze_backbone=True)
 
 
-def _mine(ctx) -> list[psutil.Process]:
+def processes_of(ctx) -> list[psutil.Process]:
+    """Processes that were started for this run and still live."""
     found = []
     for process in psutil.process_iter():
         try:

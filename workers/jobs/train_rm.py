@@ -4,6 +4,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from workers.accelerate_files import config_problem
 from workers.context import JobContext
 from workers.errors import FieldProblem, SpecError
 from workers.families import FAMILIES
@@ -106,6 +107,12 @@ class TrainRewardModel:
             le=1024,
             description="Processes that share every batch, started by accelerate launch; one a GPU.",
         )
+        accelerate_config: str | None = Field(
+            default=None,
+            max_length=200,
+            description="Name of a configuration file of accelerate that this site offers, such as fsdp.yaml: how many "
+            "processes, on which machines, and whether FSDP splits the model over them. Empty: processes alone says.",
+        )
         rater_key: str | None = Field(
             default=None, max_length=200, description="Metadata key that names the rater, for figures by rater."
         )
@@ -152,10 +159,10 @@ class TrainRewardModel:
                 ctx, spec, parse_spec(family.Config, reference.config, at="/reward_model")
             )
             return measured
-        if spec.processes > 1:
+        if spec.processes > 1 or spec.accelerate_config is not None:
             from workers.launching import train_in_processes
 
-            return train_in_processes(ctx, spec, reference, kind=objective.rows)
+            return train_in_processes(ctx, spec, reference, kind=objective.rows, objective=objective.name)
         return train(ctx, spec, family, parse_spec(family.Config, reference.config, at="/reward_model"), objective)
 
 
@@ -198,9 +205,12 @@ def check_training(spec: Any, family_name: str) -> tuple[Any, Any]:
         detail = f"The family {family_name} leaves its backbone as it is. Leave this empty."
         raise SpecError([FieldProblem(pointer="/freeze_backbone", code="does_not_fit", detail=detail)])
     is_frozen = family.frozen if spec.freeze_backbone is None else spec.freeze_backbone
-    if spec.processes > 1 and is_frozen:
-        detail = "Processes share the work of the backbone, which is frozen in this run. Set processes to 1."
-        raise SpecError([FieldProblem(pointer="/processes", code="does_not_fit", detail=detail)])
+    if is_frozen and (spec.processes > 1 or spec.accelerate_config is not None):
+        detail = "Processes share the work of the backbone, which is frozen in this run. Train it in one."
+        pointer = "/processes" if spec.processes > 1 else "/accelerate_config"
+        raise SpecError([FieldProblem(pointer=pointer, code="does_not_fit", detail=detail)])
+    if problem := config_problem(spec, family_name, objective.name):
+        raise SpecError([problem])
     if spec.lora_rank and (spec.freeze_backbone or (spec.freeze_backbone is None and family.frozen)):
         detail = "Adapters train the backbone, which this run leaves frozen. Set freeze_backbone to no, or no rank."
         raise SpecError([FieldProblem(pointer="/lora_rank", code="does_not_fit", detail=detail)])
@@ -215,6 +225,7 @@ def _check_measuring(spec: Any, family_name: str) -> None:
         "freeze_backbone": spec.freeze_backbone is not None,
         "lora_rank": spec.lora_rank is not None,
         "processes": spec.processes > 1,
+        "accelerate_config": spec.accelerate_config is not None,
     }
     detail = f"The family {family_name} is measured, not trained. Leave this as it is by default."
     problems = [

@@ -27,6 +27,8 @@ class Net(nn.Module):
 
     backbone: Any
     head: Head
+    is_sharded = False
+    """Do its parameters lie in parts over several processes? All then pass through it equally often."""
 
     def __init__(self, *, pad_id: int, dtype: Dtype = "float32") -> None:
         super().__init__()
@@ -56,7 +58,7 @@ class Net(nn.Module):
     def forward_bucketed(self, batch: Sequence[Encoded], budget: int) -> Tensor:
         """The same outputs, in passes of similar length and at most `budget` tokens each where padding costs."""
         lengths = [len(item) for item in batch]
-        if self.is_packed() and sum(lengths) <= budget:
+        if (self.is_packed() and sum(lengths) <= budget) or (self.is_sharded and torch.is_grad_enabled()):
             outputs: Tensor = self(batch)
             return outputs
         buckets = list(length_batches(lengths, budget, is_padded=not self.is_packed()))
@@ -101,6 +103,11 @@ def tick_in_layers(net: Net) -> None:
         if isinstance(hidden, Tensor) and hidden.requires_grad and hidden.device.type == "cpu":
             hidden.register_hook(lambda _: net.tick())  # type: ignore[no-untyped-call]
 
-    stacks = [m for m in net.backbone.modules() if isinstance(m, nn.ModuleList)]
-    for layer in max(stacks, key=len, default=nn.ModuleList()):
+    for layer in longest_stack(net.backbone):
         layer.register_forward_hook(after)
+
+
+def longest_stack(model: nn.Module) -> nn.ModuleList:
+    """The layers of a model."""
+    stacks = [m for m in model.modules() if isinstance(m, nn.ModuleList)]
+    return max(stacks, key=len, default=nn.ModuleList())

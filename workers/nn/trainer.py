@@ -21,6 +21,7 @@ from workers.data.collate import length_batches
 from workers.nn.failures import NotFinite, explaining_disk, explaining_memory
 from workers.nn.net import Net, no_tick
 from workers.nn.optimisation import learning_rate_share, make_optimizer, set_learning_rates
+from workers.nn.sharding import clip_gradients, equal_shares
 from workers.nn.ticks import Throttle
 from workers.nn.training_state import Progress, StateStore
 from workers.nn.units import UnitData
@@ -124,9 +125,8 @@ class Trainer:
         return f"All {self.plan.n_steps} steps done"
 
     def _save(self) -> None:
-        if self.world.is_main:
-            objective = self.objective.state()
-            self.states.save(self.progress, self.net, self.optimizer, self.margins, objective=objective)
+        objective = self.objective.state()
+        self.states.save(self.progress, self.net, self.optimizer, self.margins, objective=objective)
         self.world.wait()
 
     def _batch(self, step: int) -> Rows:
@@ -151,25 +151,35 @@ class Trainer:
         total_weight = float(self.data.targets.weight[rows].sum())
         loss, metrics = 0.0, Counter[str]()
         with self.objective.around_step(self.net, step):
-            for group in self.world.mine(self._groups(rows)):
+            groups = self._groups(rows)
+            for group in self.world.mine(groups):
                 self.ctx.checkpoint()
                 part, told = self._backward(step, rows[group], total_weight)
                 loss += part
                 metrics.update({name: value * len(group) / len(rows) for name, value in told.items()})
+            self._keep_pace(step, rows, groups)
             self.world.sum_gradients(self.net)
         loss, metrics = self._shared(rows, loss, metrics)
-        norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.plan.max_grad_norm)
-        self._insist_finite(step, loss, float(norm), rows)
+        norm = clip_gradients(self.net, self.plan.max_grad_norm)
+        self._insist_finite(step, loss, norm, rows)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         n_tokens = int(self.lengths[rows].sum())
-        return StepResult(loss=loss, metrics=dict(metrics), grad_norm=float(norm), n_tokens=n_tokens)
+        return StepResult(loss=loss, metrics=dict(metrics), grad_norm=norm, n_tokens=n_tokens)
 
     def _groups(self, rows: Rows) -> list[Rows]:
         """Places in `rows` that are computed together: under the token budget, and one a process at least."""
         lengths = self.lengths[rows]
         budget = min(self.plan.token_budget, math.ceil(int(lengths.sum()) / self.world.size))
-        return list(length_batches(lengths, budget, is_padded=False))
+        groups = list(length_batches(lengths, budget, is_padded=False))
+        return equal_shares(groups, self.world.size) if self.world.is_sharded else groups
+
+    def _keep_pace(self, step: int, rows: Rows, groups: list[Rows]) -> None:
+        """A pass that counts for nothing where the model is split and the other processes have one group more."""
+        if self.world.is_sharded and self.world.rank >= len(groups) % self.world.size > 0:
+            known = self.margins[1].copy()
+            self._backward(step, rows[groups[-1]], math.inf)
+            self.margins[1] = known
 
     def _shared(self, rows: Rows, loss: float, metrics: Counter[str]) -> tuple[float, Counter[str]]:
         """Loss, metrics and margins of the whole batch, where processes have each computed a part."""
@@ -194,7 +204,9 @@ class Trainer:
             self.net, self.data, rows, budget=self.plan.token_budget, step=step, epoch=epoch, seed=self.plan.seed
         )
         loss: Tensor = self.objective.batch_loss(view).sum() / total_weight
-        if loss.isfinite() and loss.requires_grad:
+        if self.world.is_sharded:  # gradients come out as the mean over processes, and no process may leave this out
+            (loss * self.world.size).backward()  # type: ignore[no-untyped-call]
+        elif loss.isfinite() and loss.requires_grad:
             loss.backward()  # type: ignore[no-untyped-call]
         if len(self.data.columns) == 2:
             rewards_a, rewards_b = (part.detach().float().cpu().numpy() for part in view.rewards)
@@ -239,8 +251,7 @@ class Trainer:
         self.progress.last = found.as_json(step)
         if self.progress.best is None or found.loss < self.progress.best["loss"]:
             self.progress.best, self.progress.best_step, self.progress.n_worse = found.as_json(step), step, 0
-            if self.world.is_main:
-                self.states.save_best(step, self.net)
+            self.states.save_best(step, self.net)
             self.world.wait()
         else:
             self.progress.n_worse += 1

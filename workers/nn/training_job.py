@@ -27,6 +27,7 @@ from workers.nn.features import compute_features
 from workers.nn.net import Net
 from workers.nn.precision import choose_dtype
 from workers.nn.reward_net import RewardNet
+from workers.nn.sharding import Sharded
 from workers.nn.trainer import Plan, Rows, Trainer
 from workers.nn.training_state import Progress, StateStore
 from workers.nn.units import Keys, UnitData, read_units
@@ -69,10 +70,11 @@ def train(
     net: Net = family.net(config, begin.backbone, dtype=progress.dtype)
     if begin.weights is not None:
         ctx.log(family.adopt(net, begin.weights, begin.family))
-    if torch.cuda.is_available():
+    if torch.cuda.is_available() and not world.is_sharded:
         net.to(world.device or "cuda")
     apply_economies(ctx, net, spec)
     is_frozen = _freeze(ctx, spec, family, net, data)
+    parts: Sharded | None = None
     if hasattr(family, "prepare_head"):
         family.prepare_head(ctx, config, net=net, data=data, rows=rows[0])
     _announce(ctx, data, rows, progress, objective)
@@ -80,13 +82,16 @@ def train(
         ended = _fit(ctx, spec, family, config, objective, net=net, data=data, rows=rows, progress=progress)
     else:
         plan = make_plan(spec, n_train=len(rows[0]))
+        parts = Sharded(net, world) if world.is_sharded else None
         trainer = Trainer(ctx, net, objective, data, rows, plan=plan, states=states, progress=progress, world=world)
         try:
             ended = trainer.run()
         except NotFinite as error:
             if not world.is_main:
                 raise
+            net = parts.copy if parts else net
             raise _rescue(ctx, error, begin.backbone, family, config, net=net, data=data, states=states) from error
+        net = parts.gather() if parts else net
     ctx.log(ended)
     world.wait()
     if not world.is_main:
@@ -123,6 +128,7 @@ def train(
         "pairs_per_s": round(progress.n_pairs_seen / progress.elapsed_s, 3) if progress.elapsed_s else None,
         "peak_rss_mib": round(peak_rss_mib()),
         "n_parameters": sum(p.numel() for p in net.parameters()),
+        **({"n_parameters_held": parts.n_held} if parts else {}),
         "dtype": progress.dtype,
         "data_sha256": data.fingerprint,
         "probe_difference": difference,

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from workers.errors import JobError
 from workers.nn.checkpoints import WEIGHTS, load_weights, save_weights
 from workers.nn.folders import remove_drafts, write_folder
+from workers.nn.sharding import part_of, whole_tensors
 
 OPTIMIZER, PROGRESS, MARGINS = "optimizer.safetensors", "progress.json", "margins.npy"
 OBJECTIVE = "objective.npz"
@@ -58,19 +59,37 @@ class StateStore:
         *,
         objective: Mapping[str, NDArray[Any]] = {},
     ) -> None:
+        """Write a state. Processes that hold parts of a net all call this; the one that is no reader writes."""
+        weights = self._weights(net)
+        moments = dict(whole_tensors(_optimizer_tensors(optimizer), is_kept=not self.is_reader))
+        if self.is_reader:
+            return
+
         def fill(draft: Path) -> None:
-            save_trained(net, draft / WEIGHTS)
+            weights(draft / WEIGHTS)
             np.save(draft / MARGINS, margins)
             if objective:
                 np.savez(draft / OBJECTIVE, **objective)  # type: ignore[arg-type]
-            save_file(_optimizer_tensors(optimizer), draft / OPTIMIZER)
+            save_file(moments, draft / OPTIMIZER)
             (draft / PROGRESS).write_text(json.dumps(asdict(progress)))
 
         write_folder(self._of("step", progress.step), fill)
         self._prune(progress)
 
     def save_best(self, step: int, net: nn.Module) -> None:
-        write_folder(self._of("best", step), lambda draft: save_trained(net, draft / WEIGHTS))
+        """Write the weights alone; called by all as save() is."""
+        weights = self._weights(net)
+        if not self.is_reader:
+            write_folder(self._of("best", step), lambda draft: weights(draft / WEIGHTS))
+
+    def _weights(self, net: nn.Module) -> Callable[[Path], None]:
+        """A writer of what training changes; put together first where it lies in parts."""
+        if not getattr(net, "is_sharded", False):
+            return lambda path: save_trained(net, path)
+        names = trained_names(net)
+        own = {name: tensor for name, tensor in net.state_dict().items() if name in names}
+        found = dict(whole_tensors(own, is_kept=not self.is_reader))
+        return lambda path: save_file(found, path)
 
     def load_best(self, step: int, net: nn.Module) -> None:
         load_trained(net, self._of("best", step) / WEIGHTS)
@@ -141,21 +160,23 @@ def load_trained(net: nn.Module, path: Path) -> None:
     tensors = load_weights(path).tensors
     if set(tensors) != trained_names(net):
         raise JobError("The saved state of this run is of another model.", "Start the run again from the first step.")
-    net.load_state_dict(dict(tensors), strict=False)
+    own = net.state_dict()
+    net.load_state_dict({name: part_of(tensor, own[name]) for name, tensor in tensors.items()}, strict=False)
 
 
 def _optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
     """State tensors by parameter number and name; learning rates follow from the step and are not stored."""
     return {
-        f"{number}.{name}": value.detach().cpu().contiguous()
+        f"{number}.{name}": value
         for number, state in optimizer.state_dict()["state"].items()
         for name, value in state.items()
     }
 
 
 def _restore_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     states: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         number, _, name = key.partition(".")
-        states.setdefault(int(number), {})[name] = value
+        states.setdefault(int(number), {})[name] = part_of(value, parameters[int(number)])
     optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})

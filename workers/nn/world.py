@@ -2,6 +2,7 @@
 
 Started by `accelerate launch`, which says who is who. Gradients of a batch's groups add up whoever computed them, so
 the weights are those of one process up to the order of additions; the optimiser and its state are the same everywhere.
+Where a configuration asks for FSDP each holds a part of the model instead: workers/nn/sharding.py.
 """
 
 import os
@@ -14,8 +15,6 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from workers.errors import JobError
-
 T = TypeVar("T")
 
 
@@ -26,6 +25,10 @@ class World:
     rank: int = 0
     size: int = 1
     device: str = ""
+    is_sharded: bool = False
+    """Does every process hold a part of the model only (FSDP2)? Gradients are then summed as they are computed."""
+    splits_whole: bool = False
+    """Does the configuration ask for the model to be put together at once, not layer by layer?"""
 
     @property
     def is_main(self) -> bool:
@@ -37,7 +40,7 @@ class World:
 
     def sum_gradients(self, net: nn.Module) -> None:
         """Make every gradient the sum over all processes."""
-        if self.size == 1:
+        if self.size == 1 or self.is_sharded:
             return
         trained = [p for p in net.parameters() if p.requires_grad]
         flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten().float() for p in trained])
@@ -64,15 +67,19 @@ ALONE = World()
 
 def join_world() -> World:
     """The world this process was launched into by `accelerate launch`, or ALONE."""
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+    is_sharded = is_asked("ACCELERATE_USE_FSDP")
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2 and not is_sharded:
         return ALONE
-    for name in ("FSDP", "DEEPSPEED"):
-        if os.environ.get(f"ACCELERATE_USE_{name}", "").lower() == "true":
-            raise JobError(
-                f"The configuration of accelerate asks for {name}, which would split the model over processes.",
-                "Here every process holds the whole model: use a configuration without it, or LoRA for large models.",
-            )
+    if is_sharded:
+        # Every process reads the weights: transformers would else leave them empty on all but the first.
+        os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
     from accelerate import PartialState
 
-    state = PartialState(cpu=not torch.cuda.is_available())
-    return World(state.process_index, state.num_processes, str(state.device))
+    state = PartialState(cpu=is_asked("ACCELERATE_USE_CPU") or not torch.cuda.is_available())
+    splits_whole = os.environ.get("FSDP_AUTO_WRAP_POLICY", "").upper() == "NO_WRAP"
+    return World(state.process_index, state.num_processes, str(state.device), is_sharded, splits_whole)
+
+
+def is_asked(variable: str) -> bool:
+    """Is a switch on that accelerate hands over in the environment?"""
+    return os.environ.get(variable, "").lower() in ("true", "1", "yes")

@@ -1,0 +1,205 @@
+"""Configuration files of accelerate that a run may name: found in one folder, read, and held to what is supported.
+
+An administrator keeps them in the folder STEELYARD_ACCELERATE_DIR. A run gives a file's name, never a path; what
+`accelerate launch` gets is that very file. What the engine would do otherwise than the file says is refused here.
+"""
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from workers.errors import FieldProblem, JobError
+
+FOLDER_VARIABLE = "STEELYARD_ACCELERATE_DIR"
+SITE_VARIABLE = "STEELYARD_ACCELERATE_CONFIG"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\.ya?ml")
+Kind = Literal["copies", "fsdp", "deepspeed"]
+KINDS: dict[str, Kind] = {
+    "NO": "copies",
+    "MULTI_CPU": "copies",
+    "MULTI_GPU": "copies",
+    "FSDP": "fsdp",
+    "DEEPSPEED": "deepspeed",
+}
+SHARDED_FAMILIES = frozenset({"scalar_head", "multi_attribute", "reference_verifier", "policy_discriminator"})
+SHARDED_OBJECTIVES = frozenset(
+    {
+        "bradley_terry",
+        "margin_bt",
+        "scaled_bt",
+        "centred_bt",
+        "soft_margin_bt",
+        "attribute_regression",
+        "outcome_bce",
+        "verification",
+    }
+)
+"""They take nothing from a net but its outputs, one pass a group: every process then talks as often as the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchConfig:
+    """What a configuration file asks for, as far as the engine has to know."""
+
+    path: Path
+    kind: Kind
+    processes: int
+    """On all machines together."""
+    machines: int
+    has_port: bool
+    mixed_precision: str
+
+    @property
+    def is_sharded(self) -> bool:
+        return self.kind != "copies"
+
+
+def config_names() -> list[str]:
+    """Names of the files a run may give; none where no folder is set."""
+    folder = os.environ.get(FOLDER_VARIABLE, "")
+    if not folder or not Path(folder).is_dir():
+        return []
+    return sorted(path.name for path in Path(folder).iterdir() if NAME.fullmatch(path.name) and path.is_file())
+
+
+def find_config(name: str) -> LaunchConfig:
+    """The file of that name in the folder. JobError says what is wrong with the name or the file."""
+    folder = os.environ.get(FOLDER_VARIABLE, "")
+    if not folder:
+        raise JobError(
+            "This site has no configurations of accelerate.",
+            f"An administrator names a folder of them by {FOLDER_VARIABLE}; without one, set processes alone.",
+        )
+    path = Path(folder) / name
+    inside = path.resolve().is_relative_to(Path(folder).resolve())
+    if not NAME.fullmatch(name) or not inside or not path.is_file():
+        known = ", ".join(config_names()) or "none"
+        raise JobError(f"There is no configuration of accelerate called {name!r}.", f"Known: {known}.")
+    return read_config(path)
+
+
+def read_config(path: Path) -> LaunchConfig:
+    """Read a file and refuse what it asks for in vain."""
+    import yaml
+
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise _refused(path, f"cannot be read: {str(error).splitlines()[0]}") from error
+    if not isinstance(found, dict):
+        raise _refused(path, "is not a list of settings")
+    kind = KINDS.get(str(found.get("distributed_type")).upper())
+    if kind is None or found.get("compute_environment", "LOCAL_MACHINE") != "LOCAL_MACHINE":
+        named = f"{found.get('compute_environment', 'LOCAL_MACHINE')}, {found.get('distributed_type')}"
+        raise _refused(path, f"asks for {named}", f"distributed_type may be {', '.join(KINDS)}, on LOCAL_MACHINE.")
+    counts = {name: found.get(name, 1) for name in ("num_processes", "num_machines")}
+    for name, value in counts.items():
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 4096:
+            raise _refused(path, f"has {name}: {value}", "It is a whole number from 1.")
+    if counts["num_processes"] % counts["num_machines"]:
+        raise _refused(path, "has processes that cannot be dealt out evenly to its machines")
+    CHECKS[kind](path, found)
+    return LaunchConfig(
+        path=path,
+        kind=kind,
+        processes=counts["num_processes"],
+        machines=counts["num_machines"],
+        has_port=found.get("main_process_port") is not None,
+        mixed_precision=str(found.get("mixed_precision", "no")),
+    )
+
+
+def launch_config(spec: Any) -> LaunchConfig | None:
+    """The file of a run: the one it names, or for several processes the site's own. None: accelerate needs no file."""
+    if spec.accelerate_config is not None:
+        return find_config(spec.accelerate_config)
+    site = os.environ.get(SITE_VARIABLE)
+    return read_config(Path(site)) if site and spec.processes > 1 else None
+
+
+def n_processes(spec: Any) -> int:
+    """How many processes a run takes: its own number, or that of the file it names."""
+    return find_config(spec.accelerate_config).processes if spec.accelerate_config is not None else int(spec.processes)
+
+
+def config_problem(spec: Any, family: str, objective: str) -> FieldProblem | None:
+    """Why the run cannot go as its configuration says, before it starts."""
+    if spec.accelerate_config is None:
+        return None
+    try:
+        found = find_config(spec.accelerate_config)
+        check_fit(found, spec, family, objective)
+    except JobError as error:
+        detail = f"{error.message} {error.hint}".strip()
+        return FieldProblem(pointer="/accelerate_config", code="does_not_fit", detail=detail)
+    return None
+
+
+def check_fit(found: LaunchConfig, spec: Any, family: str, objective: str) -> None:
+    """JobError where a run and a configuration contradict one another."""
+    name = found.path.name
+    if spec.processes not in (1, found.processes):
+        raise JobError(
+            f"{name} starts {found.processes} processes; the run says {spec.processes}.",
+            "Leave processes at 1 to take the number of the file.",
+        )
+    precision = {"no": ("auto", "float32", "bf16"), "bf16": ("auto", "bf16"), "fp32": ("auto", "float32")}
+    if spec.dtype not in precision.get(found.mixed_precision, ()):
+        raise JobError(
+            f"{name} has mixed_precision: {found.mixed_precision}; the run has dtype {spec.dtype}.",
+            "The dtype of the run decides: set mixed_precision to 'no' in the file, or to bf16 as the run does.",
+        )
+    if not found.is_sharded:
+        return
+    if family not in SHARDED_FAMILIES:
+        known = ", ".join(sorted(SHARDED_FAMILIES))
+        raise JobError(f"{name} splits the model, which is not built for the family {family}.", f"Families: {known}.")
+    if objective not in SHARDED_OBJECTIVES:
+        known = ", ".join(sorted(SHARDED_OBJECTIVES))
+        raise JobError(
+            f"{name} splits the model, which is not built for the objective {objective}.", f"Objectives: {known}."
+        )
+    if spec.compile:
+        raise JobError(f"{name} splits the model, which is not compiled then.", "Set compile to no.")
+
+
+def _check_copies(path: Path, found: Mapping[str, Any]) -> None: ...
+
+
+def _check_fsdp(path: Path, found: Mapping[str, Any]) -> None:
+    asked = found.get("fsdp_config") or {}
+    if not isinstance(asked, dict):
+        raise _refused(path, "has an fsdp_config that is not a list of settings")
+    if str(asked.get("fsdp_version", 1)) != "2":
+        raise _refused(path, "asks for the first version of FSDP", "Set fsdp_version: 2 in fsdp_config.")
+    if _is_on(asked.get("fsdp_offload_params")):
+        raise _refused(path, "keeps parameters in the memory of the host", "Set fsdp_offload_params: false.")
+    if _is_on(asked.get("fsdp_activation_checkpointing")):
+        advice = "Set it to false, and gradient_checkpointing in the run."
+        raise _refused(path, "sets fsdp_activation_checkpointing", advice)
+    if asked.get("fsdp_ignored_modules"):
+        raise _refused(path, "leaves modules out by fsdp_ignored_modules", "Take the setting out.")
+    if found.get("parallelism_config"):
+        raise _refused(path, "has a parallelism_config", "Take it out: the model is split over all processes.")
+
+
+def _check_deepspeed(path: Path, found: Mapping[str, Any]) -> None:
+    raise _refused(path, "asks for DeepSpeed", "Use distributed_type: FSDP with fsdp_version: 2.")
+
+
+CHECKS: dict[Kind, Callable[[Path, Mapping[str, Any]], None]] = {
+    "copies": _check_copies,
+    "fsdp": _check_fsdp,
+    "deepspeed": _check_deepspeed,
+}
+
+
+def _is_on(value: Any) -> bool:
+    return str(value).lower() in ("true", "1", "yes")
+
+
+def _refused(path: Path, why: str, advice: str = "Write it anew with `accelerate config`.") -> JobError:
+    return JobError(f"The configuration of accelerate {path.name} {why}.", advice)

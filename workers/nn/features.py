@@ -45,28 +45,47 @@ def encode_features(
     budget: int,
     on_batch: Callable[[int], None],
 ) -> Features:
-    """Vectors of encoded sequences, in their order, in batches of similar length.
+    """Vectors of encoded sequences, in their order, in batches of similar length; equal ones are read once.
 
     Prompt vectors are as wide as the net makes them: some heads read more than one.
     """
     width = int(net.backbone.config.hidden_size)
-    response = np.empty((len(encoded), width), dtype=np.float32)
+    once, place = _once_each(encoded)
+    n_same = np.bincount(place, minlength=len(once))
+    response = np.empty((len(once), width), dtype=np.float32)
     prompt: NDArray[np.float32] | None = None
     net.eval()
     net.tick = Throttle(lambda: on_batch(0))
     try:
         with torch.inference_mode(), explaining_memory(ADVICE):
-            lengths = [len(item) for item in encoded]
+            lengths = [len(item) for item in once]
             for batch in length_batches(lengths, budget, is_padded=not net.is_packed()):
-                vectors, prompts = net.features([encoded[i] for i in batch])
+                vectors, prompts = net.features([once[i] for i in batch])
                 response[batch] = vectors.float().cpu().numpy()
                 if prompts is not None:
-                    prompt = np.empty((len(encoded), prompts.shape[1]), np.float32) if prompt is None else prompt
+                    prompt = np.empty((len(once), prompts.shape[1]), np.float32) if prompt is None else prompt
                     prompt[batch] = prompts.float().cpu().numpy()
-                on_batch(len(batch))
+                on_batch(int(n_same[batch].sum()))
     finally:
         net.tick = no_tick
-    return Features(response, prompt)
+    return Features(response[place], None if prompt is None else prompt[place])
+
+
+def _once_each(encoded: Sequence[Encoded]) -> tuple[list[Encoded], NDArray[np.int64]]:
+    """The different sequences, and for each of the given ones its place among them.
+
+    Several judgements of one pair, or several pairs of few responses, repeat their texts many times over.
+    """
+    places: dict[tuple[bytes, int, bytes | None], int] = {}
+    once: list[Encoded] = []
+    place = np.empty(len(encoded), dtype=np.int64)
+    for i, item in enumerate(encoded):
+        key = (item.ids.tobytes(), item.n_response, None if item.marks is None else item.marks.tobytes())
+        if key not in places:
+            places[key] = len(once)
+            once.append(item)
+        place[i] = places[key]
+    return once, place
 
 
 def _make(net: RewardNet, data: UnitData, folder: Path, *, budget: int, on_done: Callable[[int, int], None]) -> None:
@@ -77,11 +96,13 @@ def _make(net: RewardNet, data: UnitData, folder: Path, *, budget: int, on_done:
         done += n
         on_done(done, total)
 
+    every = encode_features(net, [item for column in data.columns for item in column], budget=budget, on_batch=on_batch)
+    end = 0
     for number, column in enumerate(data.columns):
-        found = encode_features(net, column, budget=budget, on_batch=on_batch)
-        np.save(folder / f"response-{number}.npy", found.response)
-        if found.prompt is not None:
-            np.save(folder / f"prompt-{number}.npy", found.prompt)
+        begin, end = end, end + len(column)
+        np.save(folder / f"response-{number}.npy", every.response[begin:end])
+        if every.prompt is not None:
+            np.save(folder / f"prompt-{number}.npy", every.prompt[begin:end])
 
 
 def _load(folder: Path, column: int) -> Features:

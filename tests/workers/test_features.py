@@ -1,0 +1,44 @@
+"""Features of a frozen backbone: the same text is read once, however often it is asked for."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from workers.families import FAMILIES
+from workers.families.base import Item
+from workers.nn.features import encode_features
+from workers.specs import parse_spec
+
+
+def item(text: str) -> Item:
+    return [{"role": "user", "content": "Can ducks fly?"}], [{"role": "assistant", "content": text}]
+
+
+@pytest.mark.parametrize("family", ["scalar_head", "mixture"])
+def test_equal_texts_are_read_once_and_get_the_vectors_of_each_alone(family: str) -> None:
+    entry: Any = FAMILIES.get(family)
+    config = parse_spec(entry.Config, {"backbone": "tiny-encoder", "max_length": 64})
+    backbone = entry.load_backbone(config)
+    net = entry.net(config, backbone)
+    texts = ["Most can.", "No.", "Most can.", "All of them can.", "No.", "Most can."]
+    encoded = entry.encode(config, entry.renderer(config, backbone), [item(text) for text in texts])
+    read: list[int] = []
+    inner = net.features
+
+    def counting(batch: Any) -> Any:
+        read.append(len(batch))
+        return inner(batch)
+
+    net.features = counting
+    done: list[int] = []
+    found = encode_features(net, encoded, budget=4096, on_batch=done.append)
+    assert sum(read) == 3
+    assert sum(done) == len(texts)  # progress counts what was asked for
+    for place, one in enumerate(encoded):
+        alone = encode_features(net, [one], budget=4096, on_batch=lambda _: None)
+        np.testing.assert_allclose(found.response[place], alone.response[0], atol=1e-5)
+        assert (found.prompt is None) == (alone.prompt is None)
+        if found.prompt is not None and alone.prompt is not None:
+            np.testing.assert_allclose(found.prompt[place], alone.prompt[0], atol=1e-5)
+    assert not np.allclose(found.response[0], found.response[1])

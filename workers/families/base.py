@@ -203,12 +203,13 @@ class NetFamily:
             raise JobError("This reward model has no weights yet.", "Train it first, then score with its checkpoint.")
         import torch
 
-        from workers.nn.checkpoints import read_checkpoint
+        from workers.nn.checkpoints import insist_same_rendering, read_checkpoint
         from workers.nn.scoring import NetScorer
 
         if threads:
             torch.set_num_threads(threads)
         backbone, weights = read_checkpoint(path)
+        insist_same_rendering(path, cls, config, backbone)
         is_int8 = config.scoring_dtype == "int8"
         net = cls.net(config, backbone, dtype="float32" if is_int8 else config.scoring_dtype)
         weights.load_into(net)

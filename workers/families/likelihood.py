@@ -106,9 +106,10 @@ class LikelihoodFamily(NetFamily):
         from copy import deepcopy
 
         from workers.nn.causal_lm import with_lm_head
-        from workers.nn.checkpoints import read_checkpoint
+        from workers.nn.checkpoints import insist_same_rendering, read_checkpoint
 
         backbone, weights = read_checkpoint(path)
+        insist_same_rendering(path, cls, config, backbone)
         with_lm_head(backbone)
         has_reference = any(name.startswith("reference.") for name in weights.tensors)
         reference = deepcopy(backbone.model) if has_reference else None

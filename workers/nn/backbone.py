@@ -192,6 +192,8 @@ def described(model: Any, tokenizer: Any) -> Backbone:
     config = model.config
     if getattr(model, "pooler", None) is not None:
         model.pooler = None
+    if isinstance(tokenizer.chat_template, str):
+        tokenizer.chat_template = tokenizer.chat_template.replace("\r\n", "\n")  # which is how it is read from a file
     if tokenizer.pad_token_id is None:
         # Padded positions are masked, so any id will do; it is never looked for to find the end of a text.
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token

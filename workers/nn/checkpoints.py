@@ -74,6 +74,34 @@ def read_about(folder: Path) -> dict[str, Any]:
     return found
 
 
+def insist_same_rendering(folder: Path, family: Any, config: Any, backbone: Backbone) -> None:
+    """JobError where a conversation would become other token ids than when the checkpoint was made.
+
+    How many tokens are read may differ: that is a setting of the reward model. Checkpoints that say nothing pass.
+    """
+    about = read_about(folder) if (folder / ABOUT).is_file() else {}
+    stored, told = about.get("rendering"), about.get("config")
+    if not isinstance(stored, str) or not isinstance(told, dict):
+        return
+    made_with = config.model_copy(update={name: told[name] for name in type(config).model_fields if name in told})
+    was = family.renderer(made_with, backbone)
+    if was.fingerprint != stored:
+        raise JobError(
+            "The tokenizer or chat template of this checkpoint gives other token ids than when it was made (rendering "
+            f"{stored}, now {was.fingerprint}), so its rewards would mean something else.",
+            "Its tokenizer files were changed, or this version of transformers reads them in another way: restore them,"
+            " use the versions that its run names, or make the checkpoint again.",
+        )
+    now = family.renderer(config.model_copy(update={"max_length": made_with.max_length}), backbone)
+    if now.fingerprint != stored:
+        words = {True: "the chat template", False: "plain role labels"}
+        raise JobError(
+            f"This checkpoint was made on conversations as {words[was.uses_template]}; the reward model's settings now "
+            f"ask for {words[now.uses_template] if now.uses_template != was.uses_template else 'another text'}.",
+            f"Set rendering to {made_with.rendering} again, or make a checkpoint with these settings.",
+        )
+
+
 def write_about(folder: Path, about: Mapping[str, Any]) -> None:
     text = json.dumps(about, ensure_ascii=False, indent=1, sort_keys=True)
     (folder / ABOUT).write_text(text + "\n", encoding="utf-8")

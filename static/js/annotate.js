@@ -37,6 +37,8 @@ class Page {
     ["pointerdown", "keydown", "wheel", "touchmove"].forEach((kind) => document.addEventListener(kind, () => this.clock?.input(Date.now()), { passive: true, capture: true }));
     document.addEventListener("visibilitychange", () => this.clock?.show(!document.hidden, Date.now()));
     window.addEventListener("pagehide", () => this.keepSeconds());
+    // Kept in this browser alone so far: it would be sent when the page is opened again, by this person, here.
+    window.addEventListener("beforeunload", (event) => { if (this.outbox.all().length) event.preventDefault(); });
     document.body.addEventListener(`live:queue.${work.dataset.queue}`, () => { if (byId("nothing")) this.refreshSoon(); });
   }
 

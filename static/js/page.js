@@ -16,11 +16,22 @@ document.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-copy]");
   if (!button) return;
   const source = document.querySelector(button.dataset.copy);
-  await navigator.clipboard.writeText(source.value ?? source.textContent);
   const label = button.textContent;
-  button.textContent = button.dataset.copied || "Copied";
+  button.textContent = await copy(source) ? button.dataset.copied || "Copied" : "Selected: press Ctrl+C";
   window.setTimeout(() => { button.textContent = label; }, 1500);
 });
+
+// Browsers offer the clipboard to secure pages alone; a site on plain HTTP selects the text and asks the old way.
+async function copy(source) {
+  try {
+    await navigator.clipboard.writeText(source.value ?? source.textContent);
+    return true;
+  } catch {
+    if (source.select) source.select();
+    else window.getSelection().selectAllChildren(source);
+    return document.execCommand("copy");
+  }
+}
 
 document.addEventListener("change", (event) => {
   if (event.target.matches("[data-submit-on-change]")) event.target.form.requestSubmit();
@@ -34,7 +45,7 @@ document.addEventListener("htmx:sendError", () => {
 
 // On a narrow screen a row of tabs scrolls sideways: the tab one is at comes into sight.
 document.querySelectorAll(".tabs [aria-current], .project-tabs [aria-current]").forEach((tab) => {
-  const row = tab.closest(".tabs, .project-nav");
+  const row = tab.closest(".tabs, .project-tabs");
   row.scrollLeft += tab.getBoundingClientRect().left - row.getBoundingClientRect().left - (row.clientWidth - tab.offsetWidth) / 2;
 });
 

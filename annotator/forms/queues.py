@@ -10,7 +10,7 @@ from annotator.models import Dataset, Project, Queue
 from annotator.selectors.items import ItemFilters
 from annotator.services.queue_items import MAX_OVERLAP
 
-POINTS = [(2, "2: left or right"), (3, "3: left, equal, right"), (7, "7: how much better")]
+POINTS = [(2, "2: left or right"), (3, "3: left, equal, right"), (7, "7: how much better, on either side")]
 JUSTIFICATION = [("off", "not asked"), ("optional", "optional"), ("required", "required")]
 
 
@@ -19,7 +19,12 @@ class QuestionForm(forms.Form):
 
     title = forms.CharField(max_length=300, initial="Which response is better?", label="Question")
     points = forms.TypedChoiceField(choices=POINTS, coerce=int, initial=7, label="Scale")
-    allow_tie = forms.BooleanField(required=False, initial=True, label="Offer a tie")
+    allow_tie = forms.BooleanField(
+        required=False,
+        initial=True,
+        label="Offer a tie",
+        help_text="Adds “equal” in the middle, to 2 points as well; without it the scale is left and right alone.",
+    )
     allow_both_bad = forms.BooleanField(required=False, initial=True, label="Offer “both bad”")
     allow_cannot_judge = forms.BooleanField(required=False, initial=True, label="Offer “cannot judge”")
     justification = forms.ChoiceField(choices=JUSTIFICATION, initial="optional")
@@ -27,7 +32,7 @@ class QuestionForm(forms.Form):
         required=False,
         widget=forms.Textarea(attrs={"rows": 4}),
         label="Reason chips",
-        help_text="One a line, for example: Correct, Clear, Safe.",
+        help_text="One per line, at most 60 characters each, for example: Correct, Clear, Safe.",
     )
     reason_first = forms.BooleanField(required=False, label="The reason is written before the choice opens")
 
@@ -50,18 +55,23 @@ class QuestionForm(forms.Form):
         return {**question, "reasons": "\n".join(question["reasons"])}
 
 
+class DatasetField(forms.ModelChoiceField):  # type: ignore[type-arg]
+    """Names may repeat and hide what they hold: each dataset is listed with its size."""
+
+    def label_from_instance(self, obj: Dataset) -> str:
+        return f"{obj.name} ({obj.n_examples:,} examples, {obj.n_responses:,} responses)"
+
+
 class QueueForm(QuestionForm):
     """A new queue."""
 
     name = forms.CharField(max_length=200)
-    dataset = forms.ModelChoiceField(
-        queryset=Dataset.objects.none(), to_field_name="uid", empty_label="Choose a dataset"
-    )
+    dataset = DatasetField(queryset=Dataset.objects.none(), to_field_name="uid", empty_label="Choose a dataset")
     overlap = forms.IntegerField(
         min_value=1,
         max_value=MAX_OVERLAP,
         initial=1,
-        label="Raters an item",
+        label="Raters per item",
         help_text="2 or more let agreement be measured; with 3 or more a majority can decide. "
         "With 2 or more, started items are finished first, so that agreement shows early; “Order” below changes that.",
     )
@@ -69,9 +79,7 @@ class QueueForm(QuestionForm):
         choices=[choice for choice in Queue.PairPolicy.choices if choice[0] != Queue.PairPolicy.LISTED],
         label="Pairs of an example with more than two responses",
     )
-    max_pairs = forms.IntegerField(
-        min_value=1, max_value=1000, initial=10, label="At most so many pairs of one example"
-    )
+    max_pairs = forms.IntegerField(min_value=1, max_value=1000, initial=10, label="At most this many pairs per example")
     order_policy = forms.ChoiceField(
         required=False,
         choices=[
@@ -130,10 +138,15 @@ class ItemFilterForm(forms.Form):
         return ItemFilters(given["state"], given["next"], given["flagged"], given["gold"], given["q"])
 
 
+def sentence(detail: str) -> str:
+    """A checker's words as a page shows them."""
+    return detail[:1].upper() + detail[1:]
+
+
 def add_errors(form: forms.Form, error: InvalidInput) -> None:
     """Put a service's complaints at the fields they point at."""
     for problem in error.errors:
         field = next((part for part in reversed(problem.pointer.split("/")) if part in form.fields), None)
-        form.add_error(field, problem.detail)
+        form.add_error(field, sentence(problem.detail))
     if not error.errors:
         form.add_error(None, error.detail)

@@ -10,6 +10,7 @@ from annotator.task_types.base import CheckedAnswer, Question
 from annotator.validation import pydantic_errors
 
 SIDES = ("left", "right")
+MAX_REASON = 60
 STRENGTHS = ((3, "much better"), (2, "clearly better"), (1, "slightly better"))
 
 
@@ -45,16 +46,18 @@ class PairwiseQuestion(Question):
     @classmethod
     def reasons_differ(cls, reasons: list[str]) -> list[str]:
         clean = [reason.strip() for reason in reasons]
-        if any(not reason or len(reason) > 60 for reason in clean):
-            raise ValueError("a reason is 1 to 60 characters")
-        if len(set(clean)) < len(clean):
-            raise ValueError("two reasons are the same")
+        if "" in clean:
+            raise ValueError("a reason is empty")
+        if too_long := [reason for reason in clean if len(reason) > MAX_REASON]:
+            raise ValueError(f"a reason is at most {MAX_REASON} characters; shorten “{too_long[0][:MAX_REASON]}…”")
+        if twice := [reason for reason in clean if clean.count(reason) > 1]:
+            raise ValueError(f"two reasons are the same: “{twice[0]}”")
         return clean
 
     @model_validator(mode="after")
     def reason_first_needs_justification(self) -> "PairwiseQuestion":
         if self.reason_first and self.justification == "off":
-            raise ValueError("reason_first needs a justification that is optional or required")
+            raise ValueError("a reason written first (reason_first) needs a justification that is optional or required")
         return self
 
     @property

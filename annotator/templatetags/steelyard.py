@@ -2,12 +2,16 @@
 
 import json
 import math
+from datetime import datetime, timedelta
 from typing import Any
 
 from django import template
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.timesince import timesince
+from django.utils.translation import gettext
 
 from annotator.access import ANYONE, LEADS, READERS, role_in
 from annotator.models import Project
@@ -55,6 +59,20 @@ def pretty_json(value: Any) -> str:
 
 
 @register.filter
+def plain(value: Any) -> str:
+    """A value of somebody's metadata as it stood in their file: texts as they are, the rest as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+@register.filter
+def ago(moment: datetime) -> str:
+    """3 hours ago; under a minute, just now."""
+    if timezone.now() - moment < timedelta(minutes=1):
+        return gettext("just now")
+    return gettext("%(time)s ago") % {"time": timesince(moment)}
+
+
+@register.filter
 def get_item(mapping: Any, key: Any) -> Any:
     return mapping.get(key) if hasattr(mapping, "get") else None
 
@@ -63,6 +81,12 @@ def get_item(mapping: Any, key: Any) -> Any:
 def last_content(messages: list[dict[str, Any]] | None) -> str:
     """What was said last in a conversation: what tells prompts apart in a list."""
     return str(messages[-1].get("content", "")) if messages else ""
+
+
+@register.filter
+def is_blank(text: str | None) -> bool:
+    """Whether nothing of a text would be seen; a page says so, lest an empty space pass for one that did not load."""
+    return not (text or "").strip()
 
 
 @register.filter

@@ -22,12 +22,14 @@ def queue_agreement_view(request: HttpRequest, uid: UUID) -> HttpResponse:
     queue = access_queue(request.user, uid)
     role = require_role(request.user, queue.project, READERS)
     found = queue_agreement(queue=queue)
-    detail = agreement_detail(queue=queue, with_names=role == Role.LEAD)
+    show_names = role == Role.LEAD and request.GET.get("names") == "1"
+    detail = agreement_detail(queue=queue, with_names=show_names)
     n_confused = sum(sum(row[i:]) for i, row in enumerate(detail.confusion))
     context = {
         "queue": queue,
         "project": queue.project,
         "is_lead": role == Role.LEAD,
+        "show_names": show_names,
         "agreement": found,
         "figures": figures(found),
         "plot": interval_plot([(name, f.value, f.low, f.high) for name, f, _ in figures(found) if f.value is not None]),

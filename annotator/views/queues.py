@@ -13,7 +13,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from annotator.access import ANYONE, LABELLERS, LEADS, READERS, access_flag, access_project, access_queue, role_in
 from annotator.errors import InvalidInput
-from annotator.forms.queues import ItemFilterForm, QuestionForm, QueueForm, add_errors
+from annotator.forms.queues import ItemFilterForm, QuestionForm, QueueForm, add_errors, sentence
 from annotator.models import Item, Queue
 from annotator.requests import user_of
 from annotator.selectors import queues as selectors
@@ -95,7 +95,7 @@ def preview_context(form: QueueForm | None) -> dict[str, Any]:
             form_check([form.question() if form else {"type": "pairwise", "allow_both_bad": True}])
         )[0]
     except InvalidInput as error:
-        return {"preview_problem": error.detail}
+        return {"preview_problem": "; ".join(sentence(problem.detail) for problem in error.errors) or error.detail}
     keys = {row["action"]: row["key"] for row in shortcuts_of({})}
     return {"question": question, "scale": question_scale(question), "keys": keys}
 
@@ -105,12 +105,13 @@ def preview_context(form: QueueForm | None) -> dict[str, Any]:
 def queue_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
     user = user_of(request)
     queue = access_queue(user, uid, READERS)
+    role = role_in(user, queue.project)
     context = {
         "queue": queue,
         "project": queue.project,
-        "is_lead": role_in(user, queue.project) in LEADS,
-        "is_labeller": role_in(user, queue.project) in LABELLERS,
-        "show_names": request.GET.get("names") == "1",
+        "is_lead": role in LEADS,
+        "is_labeller": role in LABELLERS,
+        "show_names": role in LEADS and request.GET.get("names") == "1",
         "progress": selectors.queue_progress(queue=queue),
         "item_counts": selectors.queue_item_counts(queue=queue),
         "people": selectors.queue_people(queue=queue),

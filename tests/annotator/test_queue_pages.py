@@ -65,7 +65,10 @@ def test_new_queue_by_form() -> None:
     assert (question["points"], question["reasons"], question["allow_both_bad"]) == (7, ["Clear", "Correct"], False)
     refused = lead.post(address, {**NEW, "dataset": str(dataset.uid), "reasons": "Clear\nClear"})
     assert refused.status_code == 422
-    assert "two reasons are the same" in refused.content.decode()
+    assert "Two reasons are the same: “Clear”" in refused.content.decode()
+    long = lead.post(address, {**NEW, "dataset": str(dataset.uid), "reasons": "Clear\n" + "so " * 30}).content.decode()
+    assert "A reason is at most 60 characters; shorten “so so" in long
+    assert "Value error" not in long
 
 
 def test_a_new_queue_with_overlap_finishes_what_is_started() -> None:
@@ -120,7 +123,11 @@ def test_progress_page_and_its_live_part(lead: Client, queue: Queue) -> None:
     assert "user" not in page.split("<tbody>")[1].split("</tbody>")[0]  # names only when asked for
     part = lead.get(f"/queues/{queue.uid}/?names=1", headers={"hx-request": "true"}).content.decode()
     assert "<html" not in part
-    assert "user" in part
+    name = str(Judgement.objects.first().rater)  # type: ignore[union-attr]
+    assert name in part
+    viewer = signed_in(queue, Role.VIEWER).get(f"/queues/{queue.uid}/?names=1").content.decode()
+    assert name not in viewer  # names are for the lead, as on the page of reviews
+    assert "Show names" not in viewer
 
 
 def test_queries_do_not_grow_with_people_and_items(

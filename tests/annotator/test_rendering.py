@@ -1,10 +1,14 @@
 """Text of models and people is untrusted: nothing in it may run, fetch or break out of its box."""
 
+from datetime import timedelta
+
 import pytest
+from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
 from annotator.rendering import render_markdown
+from annotator.templatetags.steelyard import ago, is_blank, plain
 
 ATTACKS = [
     "<script>alert(1)</script>",
@@ -54,3 +58,11 @@ def test_line_breaks_and_raw_html_are_shown_as_written() -> None:
 def test_links_do_not_leak_the_page() -> None:
     html = render_markdown("[docs](https://docs.example)")
     assert 'rel="noopener noreferrer nofollow"' in html
+
+
+def test_words_for_times_values_and_blanks() -> None:
+    now = timezone.now()
+    assert ago(now - timedelta(seconds=20)) == "just now"
+    assert ago(now - timedelta(hours=3, minutes=1)).replace("\xa0", " ") == "3 hours, 1 minute ago"
+    assert [plain(value) for value in ("it's", None, {"a": [True]})] == ["it's", "null", '{"a": [true]}']
+    assert [is_blank(text) for text in (None, "", " \n\t", "0")] == [True, True, True, False]

@@ -19,7 +19,7 @@ class SnapshotForm(forms.Form):
         widget=forms.RadioSelect,
     )
     min_judgements = forms.IntegerField(
-        label="At least so many judgements an item", min_value=1, max_value=50, initial=1
+        label="At least this many judgements per item", min_value=1, max_value=50, initial=1
     )
     verdicts = forms.MultipleChoiceField(
         label="Keep only these verdicts",

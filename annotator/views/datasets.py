@@ -20,7 +20,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 from django_htmx.http import HttpResponseClientRedirect
 
-from annotator.access import READERS, RESEARCHERS, access_dataset, access_example, access_project, role_in
+from annotator.access import LEADS, READERS, RESEARCHERS, access_dataset, access_example, access_project, role_in
 from annotator.errors import InvalidInput
 from annotator.forms.datasets import FilterForm, ImportForm, format_examples
 from annotator.models import Dataset, Project
@@ -39,6 +39,7 @@ from annotator.selectors.datasets import (
 from annotator.services.datasets import DuplicateUpload, ImportRequest, dataset_delete
 from annotator.services.import_copy import MAX_PROBLEMS_KEPT
 from annotator.services.uploads import dataset_upload, import_cancel
+from annotator.streaming import streaming_response
 from annotator.tasks import enqueue_import, import_limits
 from workers.data.importing import AUTO
 
@@ -115,10 +116,12 @@ def dataset_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
 
 
 def state_context(request: HttpRequest, dataset: Dataset) -> dict[str, Any]:
+    role = role_in(request.user, dataset.project)
     return {
         "dataset": dataset,
         "project": dataset.project,
-        "may_change": role_in(request.user, dataset.project) in RESEARCHERS,
+        "may_change": role in RESEARCHERS,
+        "may_queue": role in LEADS,
         "problems": dataset_problems(dataset=dataset, limit=PROBLEMS_SHOWN) if dataset.n_errors else [],
         "problem_counts": dataset_problem_counts(dataset=dataset) if dataset.n_errors else [],
         "queues": dataset_queues(dataset=dataset),
@@ -177,8 +180,8 @@ def dataset_problems_download(request: HttpRequest, uid: UUID) -> StreamingHttpR
         for problem in dataset.problems.order_by("line", "pk").values("line", "code", "detail", "excerpt").iterator():
             yield orjson.dumps(problem) + b"\n"
 
-    headers = {"Content-Disposition": f'attachment; filename="problems-{dataset.uid}.jsonl"'}
-    return StreamingHttpResponse(lines(), content_type="application/x-ndjson", headers=headers)
+    name = f"problems-{dataset.uid}.jsonl"
+    return streaming_response(request, lines(), content_type="application/x-ndjson", filename=name)
 
 
 @login_required

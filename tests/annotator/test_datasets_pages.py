@@ -345,3 +345,31 @@ def test_live_fragments_are_fragments() -> None:
     for answer in (state, examples):
         assert "<html" not in answer.content.decode()
     assert "<html" not in site.page("dataset-list", site.project.uid, **HTMX).content.decode()
+
+
+@pytest.mark.parametrize(("role", "is_offered"), [(Role.LEAD, True), (Role.RESEARCHER, False)])
+def test_a_lead_goes_on_from_the_dataset_to_a_queue(asked: list[str], role: str, is_offered: bool) -> None:
+    site = Site(role)
+    site.upload(jsonl(*pairs(3)))
+    dataset = Dataset.objects.get()
+    dataset_import_task(str(dataset.uid))
+    url = f"{reverse('annotator:queue-create', args=[site.project.uid])}?dataset={dataset.uid}"
+    assert (f'href="{url}"' in site.page("dataset-detail", dataset.uid).content.decode()) == is_offered
+    if is_offered:
+        form = site.client.get(url).content.decode()
+        assert f'<option value="{dataset.uid}" selected>ducks.jsonl (3 examples, 6 responses)</option>' in form
+
+
+def test_metadata_is_shown_as_it_stood_in_the_file(asked: list[str]) -> None:
+    site = Site()
+    site.upload(jsonl({**PAIR, "tags": ["a", "ü"], "checked": True, "source": "it's"}))
+    dataset = Dataset.objects.get()
+    dataset_import_task(str(dataset.uid))
+    for text in (
+        site.page("dataset-detail", dataset.uid).content.decode(),
+        site.page("example-detail", Example.objects.get().uid).content.decode(),
+    ):
+        assert "[&quot;a&quot;, &quot;ü&quot;]" in text
+        assert "true" in text
+        assert "it&#x27;s" in text
+        assert "True" not in text

@@ -1,10 +1,13 @@
-"""Features of a frozen backbone: the same text is read once, however often it is asked for."""
+"""Features of a frozen backbone: the same text is read once, and a head on them is trained long enough."""
 
+import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.workers.making import LocalRun, make_pairs
 from workers.families import FAMILIES
 from workers.families.base import Item
 from workers.nn.features import encode_features
@@ -42,3 +45,13 @@ def test_equal_texts_are_read_once_and_get_the_vectors_of_each_alone(family: str
         if found.prompt is not None and alone.prompt is not None:
             np.testing.assert_allclose(found.prompt[place], alone.prompt[0], atol=1e-5)
     assert not np.allclose(found.response[0], found.response[1])
+
+
+@pytest.mark.parametrize(("is_frozen", "epochs"), [(False, 2), (True, 20)])
+def test_a_head_alone_is_trained_longer_where_no_epochs_are_asked_for(
+    tmp_path: Path, is_frozen: bool, epochs: int
+) -> None:
+    run = LocalRun(tmp_path, make_pairs(24))
+    result = run.train(epochs=None, freeze_backbone=is_frozen, batch_pairs=8, dtype="float32")
+    assert result["n_steps"] == epochs * math.ceil(result["n_train"] / 8)
+    assert result["validation_final"]["loss"] < 0.7

@@ -43,7 +43,13 @@ class TrainRewardModel:
             le=1,
             description="Peak learning rate of the reward head; empty: ten times the backbone's.",
         )
-        epochs: float = Field(default=2, gt=0, le=1000, description="How often each training pair is seen.")
+        epochs: float | None = Field(
+            default=None,
+            gt=0,
+            le=1000,
+            description="How often each training pair is seen; empty: 2, or 20 where only a head learns, on features"
+            " of a frozen backbone.",
+        )
         max_steps: int | None = Field(
             default=None, ge=1, description="Stop after so many optimiser steps at the latest."
         )

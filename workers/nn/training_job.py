@@ -37,6 +37,8 @@ from workers.specs import parse_spec
 
 SAME_REWARD = 1e-4
 EVALUATIONS = 10
+EPOCHS = {False: 2, True: 20}
+"""Where none are asked for, by whether the backbone is frozen: a head alone needs more, which cost next to nothing."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def train(
     if is_frozen and hasattr(family, "fit_head"):
         ended = _fit(ctx, spec, family, config, objective, net=net, data=data, rows=rows, progress=progress)
     else:
-        plan = make_plan(spec, n_train=len(rows[0]))
+        plan = make_plan(spec, n_train=len(rows[0]), is_frozen=is_frozen)
         parts = Sharded(net, world) if world.is_sharded else None
         trainer = Trainer(ctx, net, objective, data, rows, plan=plan, states=states, progress=progress, world=world)
         try:
@@ -229,10 +231,10 @@ def _fit(
     return ended
 
 
-def make_plan(spec: Any, *, n_train: int) -> Plan:
+def make_plan(spec: Any, *, n_train: int, is_frozen: bool = False) -> Plan:
     """Numbers of steps from the spec and the number of pairs."""
     n_pairs = spec.batch_pairs * spec.accumulation
-    n_steps = max(1, round(spec.epochs * math.ceil(n_train / n_pairs)))
+    n_steps = max(1, round((spec.epochs or EPOCHS[is_frozen]) * math.ceil(n_train / n_pairs)))
     n_steps = min(n_steps, spec.max_steps or n_steps)
     return Plan(
         n_steps=n_steps,

@@ -220,7 +220,7 @@ def histogram_chart(
     rows: Sequence[dict[str, Any]], *, names: Sequence[str], x_title: str, zero_rule: bool = False
 ) -> dict[str, Any]:
     """Counts by bin: rows of {low, high, n, series}. Two series lie over one another, the second as an outline."""
-    x = {"field": "low", "type": "quantitative", "title": x_title, "axis": {"tickCount": 7, "grid": False}}
+    x = {"field": "low", "type": "quantitative", "title": x_title, "axis": {"tickCount": 5, "grid": False}}
     x = {**x, "scale": {"zero": False, "nice": False}}
     y = {"field": "n", "type": "quantitative", "title": "count", "axis": {"tickCount": 5}}
     layers: list[dict[str, Any]] = []

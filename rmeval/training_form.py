@@ -7,10 +7,11 @@ from django import forms
 from annotator.errors import FieldError
 from rmeval.models import RewardModel
 from rmeval.selectors.audits import edited_choices
-from rmeval.selectors.reward_models import checkpoint_choices, source_choices
+from rmeval.selectors.reward_models import checkpoint_choices, response_choices, source_choices
 from rmeval.spec_forms import SpecForm, spec_form
 from rmeval.specs import job_of
 from workers.families import FAMILIES
+from workers.jobs.base import Source
 from workers.objectives import OBJECTIVES
 
 AUTO = "auto"
@@ -30,6 +31,8 @@ class TrainingForm(SpecForm):
     """Made by train_form()."""
 
     objective_fields: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    """Settings of the objective that are chosen among sources."""
 
     @property
     def plain_fields(self) -> list[forms.BoundField]:
@@ -61,13 +64,26 @@ def train_form(reward_model: RewardModel, data: Any = None, *, objective: str = 
     made = type("TrainForm", (TrainingForm,), {"spec_fields": usual.spec_fields, "advanced": usual.advanced})
     form: TrainingForm = made(data)
     own_fields = {OWN + name: field for name, field in own(data).fields.items()}
+    for name in source_settings(chosen.Config):
+        own_fields[OWN + name] = sample_field(reward_model, chosen.Config.model_fields[name].description)
     form.objective_fields = tuple(own_fields)
+    form.sources = tuple(source_settings(chosen.Config))
     form.fields = {
         **first_fields(reward_model, fitting, default=family.default_objective, objective=wanted),
         **own_fields,
         **usual(data).fields,
     }
     return form
+
+
+def source_settings(config: Any) -> list[str]:
+    """Settings of an objective that name a source of their own."""
+    return [name for name, field in config.model_fields.items() if field.annotation == Source | None]
+
+
+def sample_field(reward_model: RewardModel, description: str | None) -> forms.Field:
+    choices = [("", "none"), *response_choices(project=reward_model.project)]
+    return forms.ChoiceField(label="Samples", choices=choices, required=False, help_text=description or "")
 
 
 def first_fields(
@@ -112,6 +128,7 @@ def train_spec(form: TrainingForm, reward_model: RewardModel) -> dict[str, Any]:
     """The spec of train_rm as the form was filled in."""
     cleaned = form.cleaned_data
     own = {n.removeprefix(OWN): cleaned[n] for n in form.objective_fields if cleaned.get(n) not in (None, "")}
+    own |= {name: source_value(own[name]) for name in form.sources if name in own}
     spec = {
         **form.values(),
         "reward_model": str(reward_model.uid),

@@ -155,7 +155,9 @@ def notes_of(row: dict[str, Any]) -> list[str]:
     if row.get("n_truncated"):
         notes.append("The conversation is longer than this model reads: its start was dropped.")
     if row.get("n_response_cut"):
-        notes.append(f"{row['n_response_cut']} of the responses are longer than this model reads: their end was cut.")
+        n = row["n_response_cut"]
+        said = "One of the responses is longer than this model reads: its" if n == 1 else None
+        notes.append(f"{said or f'{n} of the responses are longer than this model reads: their'} end was cut.")
     return notes
 
 

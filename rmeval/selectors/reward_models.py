@@ -88,6 +88,12 @@ def source_choices(*, project: Project, limit: int = 500) -> list[tuple[str, str
     ]
 
 
+def response_choices(*, project: Project, limit: int = 500) -> list[tuple[str, str]]:
+    """(value, label) of datasets by their responses, with preferences or without."""
+    rows = Dataset.objects.filter(project=project, deleted_at=None, state="ready", n_responses__gt=0)
+    return [(f"dataset:{d.uid}", f"{d.name} ({d.n_responses} responses)") for d in rows.order_by("-pk")[:limit]]
+
+
 def checkpoint_choices(*, project: Project, limit: int = 500) -> list[tuple[str, str]]:
     rows = Checkpoint.objects.filter(reward_model__project=project, reward_model__deleted_at=None)
     return [(str(c.uid), str(c)) for c in rows.select_related("reward_model").order_by("-pk")[:limit]]

@@ -9,6 +9,7 @@ from django.db import IntegrityError, transaction
 from annotator.access import refuse_archived
 from annotator.errors import DomainError, FieldError
 from annotator.models import Dataset, Project, User
+from rmeval.further_sources import check_further_sources
 from rmeval.models import Checkpoint, RewardModel, Run
 from rmeval.services.reward_models import backbone_check
 from rmeval.services.runs import run_note, run_poke
@@ -43,6 +44,7 @@ def run_submit(
     reward_model = reward_model_of(project, spec)
     check_sources(project, spec, needs_preferences=needs_preferences(job, spec, reward_model))
     check_fit(job, spec, reward_model)
+    check_further_sources(project, kind, spec, reward_model)
     try:
         with transaction.atomic():
             run = Run.objects.create(

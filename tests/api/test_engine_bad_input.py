@@ -310,10 +310,6 @@ DATA = {
         "scalar_head", pairs(meta={"m": 10**400}), ("16 no strength measured",),
         spec={"objective": "soft_margin_bt", "objective_config": {"strength_key": "m"}},
     ),
-    "samples of a source that is none": Case(
-        "scalar_head", pairs(), ("no such dataset",),
-        spec={"objective": "meta_bt", "objective_config": {"samples": {"dataset": "nope"}}},
-    ),
     "a batch larger than the data": Case("scalar_head", pairs(), left_out={}, spec={"batch_pairs": 4096}),
     "a token budget below one sequence": Case("scalar_head", pairs(), left_out={}, spec={"token_budget": 16}),
     "ranks larger than a layer": Case("scalar_head", pairs(), left_out={}, spec={"lora_rank": 1024}),
@@ -337,6 +333,25 @@ def test_odd_data(name: str, project: Project) -> None:  # noqa: F811
         done(found, case.left_out)
     for line in case.logs:
         assert line.lower() in found.logs.lower(), found.logs
+
+
+@pytest.mark.parametrize(
+    ("config", "status", "pointer"),
+    [
+        ({"samples": {"dataset": "nope"}}, 422, "/spec/objective_config/samples/dataset"),
+        ({"samples": {"dataset": str(uuid4())}}, 404, "/spec/objective_config/samples"),
+        ({}, 422, "/spec/objective_config/samples"),
+    ],
+)
+def test_samples_are_looked_for_before_the_run(
+    config: dict[str, Any],
+    status: int,
+    pointer: str,
+    project: Project,  # noqa: F811
+) -> None:
+    found = train(stored(project, pairs()), "scalar_head", {}, objective="meta_bt", objective_config=config)
+    assert (found.status, found.pointers) == (status, {pointer})
+    assert found.run is None
 
 
 @pytest.mark.slow

@@ -1,12 +1,17 @@
 """The training form asks for what the chosen objective takes, and offers what fits the family."""
 
+from typing import Any
+
 import pytest
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
+from annotator.errors import InvalidInput
 from annotator.models import Dataset, Project
 from rmeval.models import Run
 from rmeval.services.reward_models import reward_model_register
+from rmeval.services.submission import run_submit
 from rmeval.training_form import train_form
 from tests.factories import MembershipFactory
 
@@ -76,3 +81,35 @@ def test_a_wrong_setting_is_told_and_nothing_starts(model, dataset: Dataset, lea
     assert "greater than 0" in text
     assert 'value="-1"' in text or 'value="-1.0"' in text
     assert not Run.objects.exists()
+
+
+def test_samples_are_a_choice_and_checked_at_once(model, dataset: Dataset, lead: Client, sent: Any) -> None:
+    client = lead
+    url = reverse("rmeval:reward-model-detail", args=[model.uid])
+    part = client.get(url, {"part": "objective", "objective": "meta_bt"}).content.decode()
+    assert f'<option value="dataset:{dataset.uid}">' in part
+    train = reverse("rmeval:reward-model-train", args=[model.uid])
+    body = {"source": f"dataset:{dataset.uid}", "objective": "meta_bt"}
+    refused = client.post(train, body)
+    assert refused.status_code == 422
+    assert '<a href="#id_objective_config__samples">Samples</a>: Set samples' in refused.content.decode()
+    assert not Run.objects.exists()
+    assert client.post(train, {**body, "objective_config__samples": f"dataset:{dataset.uid}"}).status_code == 302
+    assert Run.objects.get().spec["objective_config"] == {"samples": {"dataset": str(dataset.uid)}}
+
+
+@pytest.mark.parametrize(
+    ("spec", "pointer"),
+    [
+        ({"settings": {"objective": "meta_bt"}, "question": "learning_curve"}, "/spec/settings"),
+        ({"arms": [{"name": "a"}, {"name": "b", "settings": {"objective": "meta_bt"}}]}, "/spec/arms/1/settings"),
+        ({"question": "grid", "grid": {"objective": ["bradley_terry", "meta_bt"]}}, "/spec/grid"),
+    ],
+)
+def test_samples_of_the_arms_of_a_study(
+    project: Project, model, dataset: Dataset, spec: dict[str, Any], pointer: str
+) -> None:
+    full = {"reward_model": str(model.uid), "source": {"dataset": str(dataset.uid)}, **spec}
+    with pytest.raises(InvalidInput) as caught:
+        run_submit(project=project, kind="train_study", spec=full, user=None, now=timezone.now(), enqueue=False)
+    assert [error.pointer for error in caught.value.errors] == [f"{pointer}/objective_config/samples"]

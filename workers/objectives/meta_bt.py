@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from workers.nn.view import BatchView
 
 REPORTED = 512
+NO_SAMPLES = "Set samples in objective_config to a dataset of responses of the policy, or step_size to 0."
 
 
 @OBJECTIVES.add("meta_bt")
@@ -58,6 +59,13 @@ class MetaBradleyTerry(BradleyTerry):
         self.budget = 2048
         self._told: dict[str, float] = {}
 
+    @staticmethod
+    def lacks(config: Any) -> tuple[str, str] | None:
+        """Setting and reason why a training could not begin, told before it starts."""
+        if config.step_size and config.samples is None:
+            return "samples", NO_SAMPLES
+        return None
+
     def gather(self, ctx: JobContext, encode: Callable[[Sequence[Item]], Sequence[Encoded]]) -> None:
         """Read the samples. Called once, before training."""
         from workers.nn.meta_samples import read_samples
@@ -65,10 +73,7 @@ class MetaBradleyTerry(BradleyTerry):
         if not self.config.step_size:
             return
         if self.config.samples is None:
-            raise JobError(
-                "The objective meta_bt has no samples to look at.",
-                "Set samples in objective_config to a dataset of responses of the policy, or step_size to 0.",
-            )
+            raise JobError("The objective meta_bt has no samples to look at.", NO_SAMPLES)
         query = self.config.samples.query()
         self.samples = read_samples(ctx.open_input("labelled", source=query), encode, tick=ctx.checkpoint)
         n = sum(len(group) for group in self.samples.groups)

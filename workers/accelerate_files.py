@@ -39,6 +39,22 @@ SHARDED_OBJECTIVES = frozenset(
 )
 """They take nothing from a net but its outputs, one pass a group: every process then talks as often as the others."""
 
+DEEPSPEED_KEYS = frozenset(
+    {
+        "zero_stage",
+        "gradient_accumulation_steps",
+        "gradient_clipping",
+        "offload_optimizer_device",
+        "offload_param_device",
+        "deepspeed_multinode_launcher",
+        "deepspeed_hostfile",
+        "deepspeed_inclusion_filter",
+        "deepspeed_exclusion_filter",
+        "zero3_init_flag",
+        "zero3_save_16bit_model",
+    }
+)
+
 
 @dataclass(frozen=True, slots=True)
 class LaunchConfig:
@@ -51,6 +67,7 @@ class LaunchConfig:
     machines: int
     has_port: bool
     mixed_precision: str
+    gradient_clipping: float | None = None
 
     @property
     def is_sharded(self) -> bool:
@@ -63,6 +80,12 @@ def config_names() -> list[str]:
     if not folder or not Path(folder).is_dir():
         return []
     return sorted(path.name for path in Path(folder).iterdir() if NAME.fullmatch(path.name) and path.is_file())
+
+
+def suggest_configs(schema: dict[str, Any]) -> None:
+    """Let forms suggest the names there are."""
+    if names := config_names():
+        schema["examples"] = names
 
 
 def find_config(name: str) -> LaunchConfig:
@@ -109,6 +132,7 @@ def read_config(path: Path) -> LaunchConfig:
         machines=counts["num_machines"],
         has_port=found.get("main_process_port") is not None,
         mixed_precision=str(found.get("mixed_precision", "no")),
+        gradient_clipping=_number((found.get("deepspeed_config") or {}).get("gradient_clipping")),
     )
 
 
@@ -152,6 +176,11 @@ def check_fit(found: LaunchConfig, spec: Any, family: str, objective: str) -> No
             f"{name} has mixed_precision: {found.mixed_precision}; the run has dtype {spec.dtype}.",
             "The dtype of the run decides: set mixed_precision to 'no' in the file, or to bf16 as the run does.",
         )
+    if found.gradient_clipping not in (None, spec.max_grad_norm):
+        raise JobError(
+            f"{name} has gradient_clipping: {found.gradient_clipping}; the run has max_grad_norm {spec.max_grad_norm}.",
+            "Take it out of the file: the run decides.",
+        )
     if not found.is_sharded:
         return
     if family not in SHARDED_FAMILIES:
@@ -164,6 +193,13 @@ def check_fit(found: LaunchConfig, spec: Any, family: str, objective: str) -> No
         )
     if spec.compile:
         raise JobError(f"{name} splits the model, which is not compiled then.", "Set compile to no.")
+
+
+def no_deepspeed() -> JobError:
+    return JobError(
+        "DeepSpeed is not installed on this worker.",
+        "pip install --no-deps deepspeed einops hjson msgpack ninja py-cpuinfo; or use FSDP, which needs none of them.",
+    )
 
 
 def _check_copies(path: Path, found: Mapping[str, Any]) -> None: ...
@@ -187,7 +223,25 @@ def _check_fsdp(path: Path, found: Mapping[str, Any]) -> None:
 
 
 def _check_deepspeed(path: Path, found: Mapping[str, Any]) -> None:
-    raise _refused(path, "asks for DeepSpeed", "Use distributed_type: FSDP with fsdp_version: 2.")
+    asked = found.get("deepspeed_config") or {}
+    if not isinstance(asked, dict):
+        raise _refused(path, "has a deepspeed_config that is not a list of settings")
+    if asked.get("deepspeed_config_file"):
+        raise _refused(path, "names a deepspeed_config_file", "Write the settings into the file itself.")
+    stage = str(asked.get("zero_stage", 2))
+    if stage == "3":
+        advice = "Use stage 1 or 2, or distributed_type: FSDP, which splits the parameters too."
+        raise _refused(path, "asks for the third stage of ZeRO, which is not built", advice)
+    if stage not in ("1", "2"):
+        raise _refused(path, f"asks for the stage {stage} of ZeRO", "zero_stage may be 1 or 2.")
+    for name in ("offload_optimizer_device", "offload_param_device"):
+        if str(asked.get(name, "none")).lower() != "none":
+            raise _refused(path, f"sets {name}, and nothing is offloaded here", f"Set {name}: none.")
+    if str(asked.get("gradient_accumulation_steps", 1)) not in ("1", "auto"):
+        advice = "Set it to 1: accumulation and token_budget of the run decide."
+        raise _refused(path, "sets gradient_accumulation_steps", advice)
+    if unknown := sorted(set(asked) - DEEPSPEED_KEYS):
+        raise _refused(path, f"has settings that are not passed on: {', '.join(unknown)}", "Take them out.")
 
 
 CHECKS: dict[Kind, Callable[[Path, Mapping[str, Any]], None]] = {
@@ -195,6 +249,11 @@ CHECKS: dict[Kind, Callable[[Path, Mapping[str, Any]], None]] = {
     "fsdp": _check_fsdp,
     "deepspeed": _check_deepspeed,
 }
+
+
+def _number(value: Any) -> float | None:
+    """None where the file leaves it open."""
+    return float(value) if isinstance(value, int | float) else None
 
 
 def _is_on(value: Any) -> bool:

@@ -5,24 +5,25 @@ end of this process, ends them all.
 """
 
 import json
-import os
-import signal
+import re
 import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any
 
-from workers.accelerate_files import LaunchConfig, check_fit, launch_config
+from workers.accelerate_files import LaunchConfig, check_fit, launch_config, no_deepspeed
 from workers.context import JobContext, RewardModelRef
 from workers.errors import JobError
+from workers.machine import calling
+from workers.processes import child_environment, end_group, launch_command
 
-ROOT = Path(__file__).resolve().parents[1]
 LOOK_EVERY_S = 0.2
+RANK = re.compile(r"^\[rank\d+\]: ?")
+RAISED = re.compile(r"^(\[rank\d+\]: ?)?[A-Za-z_.]*(Error|Exception|Interrupt)\b")
 
 
 def train_in_processes(
@@ -35,6 +36,8 @@ def train_in_processes(
     folder, config = ctx.work_dir, launch_config(spec)
     if config:
         check_fit(config, spec, model.family, objective)
+        if config.kind == "deepspeed" and find_spec("deepspeed") is None:
+            raise no_deepspeed()
     n = config.processes if config else spec.processes
     rows = folder / "rows.jsonl"
     _write_rows(ctx, rows, kind, spec)
@@ -45,8 +48,9 @@ def train_in_processes(
     task = folder / "task.json"
     told = {**spec.model_dump(mode="json"), "processes": n, "accelerate_config": None}
     about = {"spec": told, "model": asdict(model), "kind": kind, "start": start}
-    task.write_text(json.dumps({**about, "folder": str(folder), "attempt": ctx.attempt}))
-    result = _watch(ctx, command(n, config, task))
+    task.write_text(json.dumps({**about, "attempt": ctx.attempt}))
+    with calling(config, task):
+        result = _watch(ctx, launch_command(n, config, task))
     meta = result.pop("checkpoint_meta")
     result["checkpoint"] = _store(ctx, meta)
     return {**result, "processes": n, **({"accelerate": describe(config)} if config else {})}
@@ -61,26 +65,6 @@ def describe(config: LaunchConfig) -> dict[str, Any]:
     return {"config": config.path.name, "kind": config.kind, "text": config.path.read_text(encoding="utf-8")}
 
 
-def command(processes: int, config: LaunchConfig | None, task: Path) -> list[str]:
-    """What starts this machine's processes."""
-    launch = [sys.executable, "-m", "accelerate.commands.launch"]
-    if config:
-        launch += ["--config_file", str(config.path)]
-        if config.machines == 1 and not config.has_port:
-            launch += ["--main_process_port", "0"]  # a free one: two runs of one machine must not meet
-    else:
-        launch += ["--num_processes", str(processes), "--num_machines", "1", "--mixed_precision", "no"]
-        launch += ["--dynamo_backend", "no", "--main_process_port", "0"]
-        launch += ["--multi_gpu"] if _n_gpus() >= processes else ["--cpu"]
-    return [*launch, "-m", "workers.training_process", str(task)]
-
-
-def _n_gpus() -> int:
-    import torch
-
-    return torch.cuda.device_count()
-
-
 def _write_rows(ctx: JobContext, path: Path, kind: str, spec: Any) -> None:
     """Every row once, in the order of the source, so that all processes see the same data."""
     ctx.progress(0, 1, "Writing the rows for the processes")
@@ -92,13 +76,11 @@ def _write_rows(ctx: JobContext, path: Path, kind: str, spec: Any) -> None:
 
 
 def _watch(ctx: JobContext, command: list[str]) -> dict[str, Any]:
-    environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
-    child = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, env=environment, start_new_session=True
-    )
+    pipe = subprocess.PIPE
+    child = subprocess.Popen(command, stdout=pipe, stderr=pipe, env=child_environment(), start_new_session=True)
     errors: SimpleQueue[bytes] = SimpleQueue()
     lines: SimpleQueue[bytes] = SimpleQueue()
-    readers = [Thread(target=_read, args=pipe, daemon=True) for pipe in ((child.stdout, lines), (child.stderr, errors))]
+    readers = [Thread(target=_read, args=one, daemon=True) for one in ((child.stdout, lines), (child.stderr, errors))]
     for reader in readers:
         reader.start()
     result: dict[str, Any] = {}
@@ -106,7 +88,7 @@ def _watch(ctx: JobContext, command: list[str]) -> dict[str, Any]:
         for told in _messages(ctx, child, lines):
             result = _pass_on(ctx, told) or result
     finally:
-        _end(child)
+        end_group(child)
         for reader in readers:
             reader.join()
     if not result:
@@ -156,14 +138,9 @@ def _read(pipe: Any, lines: "SimpleQueue[bytes]") -> None:
 
 
 def _last(errors: "SimpleQueue[bytes]", most: int = 400) -> str:
+    """The error of the first process that failed, where one can be made out; else the end of what was said."""
     found = []
     while not errors.empty():
         found.append(errors.get().decode(errors="replace"))
-    return "".join(found)[-most:].strip()
-
-
-def _end(child: "subprocess.Popen[bytes]") -> None:
-    """End the launcher and all it has started: they are a process group of their own."""
-    with suppress(ProcessLookupError):  # it may have ended by itself
-        os.killpg(child.pid, signal.SIGKILL)
-    child.wait()
+    raised = [line for line in found if RAISED.match(line) and "ChildFailedError" not in line]
+    return RANK.sub("", raised[0])[:most].strip() if raised else "".join(found)[-most:].strip()

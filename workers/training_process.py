@@ -49,11 +49,12 @@ class ProcessContext(LocalJobContext):
         return ""
 
 
-def main(task: dict[str, Any]) -> None:
+def main(path: Path) -> None:
     from workers.nn.failures import NotFinite
     from workers.nn.training_job import train
     from workers.nn.world import join_world
 
+    task = json.loads(path.read_text())
     try:
         world = join_world()
     except JobError as error:
@@ -63,7 +64,7 @@ def main(task: dict[str, Any]) -> None:
         wanted = task["spec"]["processes"]
         _tell_once(JobError(f"accelerate started {world.size} processes of {wanted}.", "Look at its configuration."))
         raise SystemExit(1)
-    folder, model = Path(task["folder"]), RewardModelRef(**task["model"])
+    folder, model = path.parent, RewardModelRef(**task["model"])
     rows = _rows(folder / "rows.jsonl", task["kind"])
     raw = {**task["spec"], "source": {"dataset": "rows"}}
     started_from = task["start"]
@@ -118,4 +119,4 @@ def _die_with_parent() -> None:
 
 if __name__ == "__main__":
     _die_with_parent()
-    main(json.loads(Path(sys.argv[1]).read_text()))
+    main(Path(sys.argv[1]))

@@ -4,7 +4,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from workers.accelerate_files import config_problem
+from workers.accelerate_files import config_problem, suggest_configs
 from workers.context import JobContext
 from workers.errors import FieldProblem, SpecError
 from workers.families import FAMILIES
@@ -116,6 +116,7 @@ class TrainRewardModel:
         accelerate_config: str | None = Field(
             default=None,
             max_length=200,
+            json_schema_extra=suggest_configs,
             description="Name of a configuration file of accelerate that this site offers, such as fsdp.yaml: how many "
             "processes, on which machines, and whether FSDP splits the model over them. Empty: processes alone says.",
         )

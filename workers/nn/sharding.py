@@ -7,7 +7,7 @@ a process that has run out of groups computes one that counts for nothing. What 
 
 import copy
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,7 @@ class Sharded:
     def gather(self) -> Net:
         """The net as it is now, on the CPU of the main process; all processes call this together."""
         is_main = self.copy is not self.net
-        found = dict(whole_tensors(self.net.state_dict(), is_kept=is_main))
+        found = dict(whole_tensors(self.net.state_dict().items(), is_kept=is_main))
         if is_main:
             self.copy.load_state_dict(found)
         return self.copy
@@ -94,9 +94,9 @@ def whole(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def whole_tensors(tensors: Mapping[str, Tensor], *, is_kept: bool) -> Iterator[tuple[str, Tensor]]:
+def whole_tensors(tensors: Iterable[tuple[str, Tensor]], *, is_kept: bool) -> Iterator[tuple[str, Tensor]]:
     """Whole tensors on the CPU, one after the other; nothing where they are not kept, but the talk takes place."""
-    for name, tensor in tensors.items():
+    for name, tensor in tensors:
         found = whole(tensor.detach())
         if is_kept:
             yield name, found.cpu().contiguous()

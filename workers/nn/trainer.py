@@ -27,6 +27,7 @@ from workers.nn.training_state import Progress, StateStore
 from workers.nn.units import UnitData
 from workers.nn.view import BatchView
 from workers.nn.world import ALONE, World
+from workers.nn.zero import ZeroOptimizer
 from workers.objectives.base import Objective
 
 Rows = NDArray[np.int64]
@@ -85,6 +86,10 @@ class Trainer:
         self.optimizer = make_optimizer(
             net, plan.learning_rate, head_learning_rate=plan.head_learning_rate, weight_decay=plan.weight_decay
         )
+        self.zero: ZeroOptimizer | None = None
+        if world.is_zero:
+            self.zero = ZeroOptimizer(net, self.optimizer, max_grad_norm=plan.max_grad_norm, world=world)
+            self.optimizer = self.zero.inner
         self.margins = np.full((2, len(data)), np.nan, dtype=np.float32)
         """Last known margin of every pair: as the epoch began, and now. For objectives that order or choose by it."""
         self.tick = Throttle(ctx.checkpoint)
@@ -95,7 +100,7 @@ class Trainer:
     def run(self) -> str:
         """Train to the end; says in words why it ended."""
         if self.progress.step:
-            self.margins = self.states.restore(self.progress, self.net, self.optimizer, self.margins)
+            self.margins = self.states.restore(self.progress, self.net, self.zero or self.optimizer, self.margins)
             self.objective.restore(self.states.objective_state(self.progress))
         self.objective.begin(self.net, self.data, self.train_rows, budget=self.plan.token_budget)
         self.net.tick, self.started = self.tick, time.monotonic()
@@ -126,7 +131,7 @@ class Trainer:
 
     def _save(self) -> None:
         objective = self.objective.state()
-        self.states.save(self.progress, self.net, self.optimizer, self.margins, objective=objective)
+        self.states.save(self.progress, self.net, self.zero or self.optimizer, self.margins, objective=objective)
         self.world.wait()
 
     def _batch(self, step: int) -> Rows:
@@ -160,23 +165,33 @@ class Trainer:
             self._keep_pace(step, rows, groups)
             self.world.sum_gradients(self.net)
         loss, metrics = self._shared(rows, loss, metrics)
+        norm = self._move(step, rows, loss)
+        n_tokens = int(self.lengths[rows].sum())
+        return StepResult(loss=loss, metrics=dict(metrics), grad_norm=norm, n_tokens=n_tokens)
+
+    def _move(self, step: int, rows: Rows, loss: float) -> float:
+        """Clip the gradients and move the weights; the gradients' length before."""
+        if self.zero:
+            self._insist_finite(step, loss, 0.0, rows)
+            norm = self.zero.step()
+            self._insist_finite(step, loss, norm, rows)
+            return norm
         norm = clip_gradients(self.net, self.plan.max_grad_norm)
         self._insist_finite(step, loss, norm, rows)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        n_tokens = int(self.lengths[rows].sum())
-        return StepResult(loss=loss, metrics=dict(metrics), grad_norm=norm, n_tokens=n_tokens)
+        return norm
 
     def _groups(self, rows: Rows) -> list[Rows]:
         """Places in `rows` that are computed together: under the token budget, and one a process at least."""
         lengths = self.lengths[rows]
         budget = min(self.plan.token_budget, math.ceil(int(lengths.sum()) / self.world.size))
         groups = list(length_batches(lengths, budget, is_padded=False))
-        return equal_shares(groups, self.world.size) if self.world.is_sharded else groups
+        return equal_shares(groups, self.world.size) if self.world.is_split else groups
 
     def _keep_pace(self, step: int, rows: Rows, groups: list[Rows]) -> None:
         """A pass that counts for nothing where the model is split and the other processes have one group more."""
-        if self.world.is_sharded and self.world.rank >= len(groups) % self.world.size > 0:
+        if self.world.is_split and self.world.rank >= len(groups) % self.world.size > 0:
             known = self.margins[1].copy()
             self._backward(step, rows[groups[-1]], math.inf)
             self.margins[1] = known
@@ -204,7 +219,9 @@ class Trainer:
             self.net, self.data, rows, budget=self.plan.token_budget, step=step, epoch=epoch, seed=self.plan.seed
         )
         loss: Tensor = self.objective.batch_loss(view).sum() / total_weight
-        if self.world.is_sharded:  # gradients come out as the mean over processes, and no process may leave this out
+        if self.zero:
+            self.zero.backward(loss)
+        elif self.world.is_sharded:  # gradients come out as the mean over processes, and no process may leave this out
             (loss * self.world.size).backward()  # type: ignore[no-untyped-call]
         elif loss.isfinite() and loss.requires_grad:
             loss.backward()  # type: ignore[no-untyped-call]

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from workers.errors import JobError
 from workers.nn.checkpoints import WEIGHTS, load_weights, save_weights
 from workers.nn.folders import remove_drafts, write_folder
 from workers.nn.sharding import part_of, whole_tensors
+from workers.nn.zero import ZeroOptimizer
 
 OPTIMIZER, PROGRESS, MARGINS = "optimizer.safetensors", "progress.json", "margins.npy"
 OBJECTIVE = "objective.npz"
@@ -54,7 +55,7 @@ class StateStore:
         self,
         progress: Progress,
         net: nn.Module,
-        optimizer: Optimizer,
+        optimizer: Optimizer | ZeroOptimizer,
         margins: Margins,
         *,
         objective: Mapping[str, NDArray[Any]] = {},
@@ -88,7 +89,7 @@ class StateStore:
             return lambda path: save_trained(net, path)
         names = trained_names(net)
         own = {name: tensor for name, tensor in net.state_dict().items() if name in names}
-        found = dict(whole_tensors(own, is_kept=not self.is_reader))
+        found = dict(whole_tensors(own.items(), is_kept=not self.is_reader))
         return lambda path: save_file(found, path)
 
     def load_best(self, step: int, net: nn.Module) -> None:
@@ -99,7 +100,9 @@ class StateStore:
         states = self._all("step")
         return Progress(**json.loads((states[-1] / PROGRESS).read_text())) if states else None
 
-    def restore(self, progress: Progress, net: nn.Module, optimizer: Optimizer, margins: Margins) -> Margins:
+    def restore(
+        self, progress: Progress, net: nn.Module, optimizer: Optimizer | ZeroOptimizer, margins: Margins
+    ) -> Margins:
         """Load weights and optimiser; the margins known then (those given, where none were kept)."""
         folder = self._of("step", progress.step)
         load_trained(net, folder / WEIGHTS)
@@ -164,16 +167,18 @@ def load_trained(net: nn.Module, path: Path) -> None:
     net.load_state_dict({name: part_of(tensor, own[name]) for name, tensor in tensors.items()}, strict=False)
 
 
-def _optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
+def _optimizer_tensors(optimizer: Optimizer | ZeroOptimizer) -> Iterator[tuple[str, Tensor]]:
     """State tensors by parameter number and name; learning rates follow from the step and are not stored."""
-    return {
-        f"{number}.{name}": value
-        for number, state in optimizer.state_dict()["state"].items()
-        for name, value in state.items()
-    }
+    if isinstance(optimizer, ZeroOptimizer):
+        return optimizer.tensors()
+    states = optimizer.state_dict()["state"].items()
+    return ((f"{number}.{name}", value) for number, state in states for name, value in state.items())
 
 
-def _restore_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
+def _restore_optimizer(optimizer: Optimizer | ZeroOptimizer, tensors: dict[str, Tensor]) -> None:
+    if isinstance(optimizer, ZeroOptimizer):
+        optimizer.restore(tensors)
+        return
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     states: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():

@@ -27,6 +27,8 @@ class World:
     device: str = ""
     is_sharded: bool = False
     """Does every process hold a part of the model only (FSDP2)? Gradients are then summed as they are computed."""
+    is_zero: bool = False
+    """Does DeepSpeed split gradients and the optimiser's state, and sum the gradients?"""
     splits_whole: bool = False
     """Does the configuration ask for the model to be put together at once, not layer by layer?"""
 
@@ -34,13 +36,18 @@ class World:
     def is_main(self) -> bool:
         return self.rank == 0
 
+    @property
+    def is_split(self) -> bool:
+        """Do all processes have to compute equally many groups?"""
+        return self.is_sharded or self.is_zero
+
     def mine(self, parts: Sequence[T]) -> Sequence[T]:
         """This process's share of the groups of a batch; they come by falling length, so shares are alike."""
         return parts[self.rank :: self.size]
 
     def sum_gradients(self, net: nn.Module) -> None:
         """Make every gradient the sum over all processes."""
-        if self.size == 1 or self.is_sharded:
+        if self.size == 1 or self.is_split:
             return
         trained = [p for p in net.parameters() if p.requires_grad]
         flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten().float() for p in trained])
@@ -67,6 +74,10 @@ ALONE = World()
 
 def join_world() -> World:
     """The world this process was launched into by `accelerate launch`, or ALONE."""
+    if is_asked("ACCELERATE_USE_DEEPSPEED"):
+        from workers.nn.zero import join_zero
+
+        return join_zero()
     is_sharded = is_asked("ACCELERATE_USE_FSDP")
     if int(os.environ.get("WORLD_SIZE", "1")) < 2 and not is_sharded:
         return ALONE
@@ -77,7 +88,9 @@ def join_world() -> World:
 
     state = PartialState(cpu=is_asked("ACCELERATE_USE_CPU") or not torch.cuda.is_available())
     splits_whole = os.environ.get("FSDP_AUTO_WRAP_POLICY", "").upper() == "NO_WRAP"
-    return World(state.process_index, state.num_processes, str(state.device), is_sharded, splits_whole)
+    return World(
+        state.process_index, state.num_processes, str(state.device), is_sharded=is_sharded, splits_whole=splits_whole
+    )
 
 
 def is_asked(variable: str) -> bool:

@@ -14,8 +14,10 @@ from annotator.validation import require_storable
 from rmeval.backbones import ALLOWED_NAMES, BUILT_IN, is_hub_id, is_path
 from rmeval.models import Checkpoint, RewardModel, Run
 from rmeval.specs import in_words, problems
+from workers.data.vocabularies import folder_difference
 from workers.errors import SpecError
 from workers.families import FAMILIES
+from workers.families.implicit import NONE, START
 from workers.registry import UnknownName
 from workers.specs import parse_spec
 
@@ -46,26 +48,36 @@ def backbone_check(
     """Refuse a backbone that cannot exist: no built-in name, no hub id by its form, or a folder without a model.
 
     A folder must lie where the site's operator opened one. Otherwise anybody who may register a model could read what
-    lies elsewhere on the server; so that is asked first, and a refusal does not say what is there.
+    lies elsewhere on the server; so that is asked first, and a refusal does not say what is there. A reference that a
+    backbone is compared with is held to the same, and to the same tokens as far as both lie in folders.
     """
-    name = str(config.get(field) or "")
+    _name_check(str(config.get(field) or ""), model_dirs=model_dirs, at=f"{pointer}/{field}")
+    reference = str(config.get("reference") or "")
+    if field != "backbone" or reference in ("", START, NONE):
+        return
+    _name_check(reference, model_dirs=model_dirs, at=f"{pointer}/reference", what="reference")
+    folders = [Path(name).expanduser() for name in (str(config.get("backbone") or ""), reference)]
+    if difference := folder_difference(*folders, names=("backbone", "reference")):
+        detail = f"{difference[:1].upper()}{difference[1:]}. A log-ratio needs two models that read the same tokens."
+        raise refused_backbone(detail, f"{pointer}/reference", "other_tokenizer")
+
+
+def _name_check(name: str, *, model_dirs: list[Path], at: str, what: str = "backbone") -> None:
     if not name or name in BUILT_IN:
         return
     folder = Path(name).expanduser()
     if not is_path(name) and not folder.exists():
         if not is_hub_id(name):
-            raise refused_backbone(
-                f"There is no backbone called {name}. {ALLOWED_NAMES}", f"{pointer}/{field}", "unknown_backbone"
-            )
+            raise refused_backbone(f"There is no {what} called {name}. {ALLOWED_NAMES}", at, "unknown_backbone")
         return
     if not any(folder.resolve().is_relative_to(allowed) for allowed in model_dirs):
         detail = (
             f"The folder {name} is not open to this site. Give a Hugging Face id, or have STEELYARD_MODEL_DIRS name it."
         )
-        raise refused_backbone(detail, f"{pointer}/{field}", "folder_not_allowed")
+        raise refused_backbone(detail, at, "folder_not_allowed")
     if not (folder / "config.json").is_file():
         detail = f"There is no model in the folder {name}: it holds no config.json. {ALLOWED_NAMES}"
-        raise refused_backbone(detail, f"{pointer}/{field}", "no_model_in_folder")
+        raise refused_backbone(detail, at, "no_model_in_folder")
 
 
 def refused_backbone(detail: str, pointer: str, code: str) -> InvalidInput:

@@ -135,6 +135,11 @@ def test_the_card_states_data_licence_and_figures() -> None:
         '"seed": 1',
     ):
         assert text in card
+    origin = {"model": "owner/rm", "class": "LlamaRewardModel", "commit": "c0ffee", "licence": "llama3"}
+    taken = model_card({**facts, "licence": "", "data": {}, "metrics": {"imported_from": origin}}, [])
+    assert "owner/rm (LlamaRewardModel, commit c0ffee)" in taken
+    assert "whose card names the licence llama3" in taken
+    assert "data it was trained on" not in taken
     bare = model_card({**facts, "licence": "", "data": {}, "run": {}, "evaluations": [], "metrics": {}}, [])
     assert "not known" in bare
     assert "has not been evaluated" in bare

@@ -188,6 +188,20 @@ def test_a_class_that_reads_another_token_is_refused(tmp_path) -> None:
     assert "pad_token_id" in refused.value.hint
 
 
+def test_the_licence_that_a_model_names_is_kept(tmp_path) -> None:
+    folder = hf_folder(tmp_path / "hf", "Bert", num_labels=1)
+    assert imported(tmp_path, folder)[0]["imported_from"]["licence"] == ""
+    (folder / "README.md").write_text("---\ntags:\n- x\nlicense: apache-2.0\n---\n# A model\nlicense: none\n")
+    assert imported(tmp_path / "again", folder)[0]["imported_from"]["licence"] == "apache-2.0"
+
+
+def test_a_hub_id_without_the_hub_says_so(tmp_path) -> None:
+    """The tests run offline, as a site behind a wall does."""
+    with pytest.raises(JobError, match=r"owner/not-here is not on this machine, and huggingface\.co cannot") as refused:
+        imported(tmp_path, "owner/not-here")
+    assert "local folder" in refused.value.hint
+
+
 def test_into_a_reward_model_that_is_there(tmp_path) -> None:
     folder = hf_folder(tmp_path / "hf", "Bert", num_labels=1)
     _, reference, ctx = imported(tmp_path, folder)

@@ -49,7 +49,8 @@ def _lineage(facts: Mapping[str, Any]) -> str:
     if run:
         rows.append(("Run", f"{run['kind']} `{run['uid']}`, ended {run['ended_at'] or 'not yet'}"))
     if origin := (facts.get("metrics") or {}).get("imported_from"):
-        rows.append(("Imported from", f"{origin['model']} ({origin['class']})"))
+        at = origin.get("commit") or origin.get("revision")
+        rows.append(("Imported from", f"{origin['model']} ({origin['class']}{f', commit {at}' if at else ''})"))
     backbone = (facts.get("config") or {}).get("backbone")
     return _table(("", ""), [*rows, *([("Backbone", f"`{backbone}`")] if backbone else [])])
 
@@ -67,6 +68,10 @@ def _evaluations(found: Sequence[Mapping[str, Any]]) -> str:
 
 def _licence(facts: Mapping[str, Any]) -> str:
     own = facts.get("licence")
+    if origin := (facts.get("metrics") or {}).get("imported_from"):
+        found = origin.get("licence")
+        named = f"names the licence {found}" if found else "names no licence"
+        return f"It was imported from {origin['model']}, whose card {named}; look it up before you pass the model on."
     said = f"The data it was trained on is under: {own}." if own else "The licence of its training data is not known."
     return f"{said} The licence of its backbone applies too; look it up before you pass the model on."
 

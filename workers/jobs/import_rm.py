@@ -98,6 +98,7 @@ class ImportRewardModel:
         return False
 
     def run(self, ctx: JobContext, spec: Spec) -> dict[str, Any]:
+        from workers.nn.backbone import licence_named
         from workers.nn.checkpoints import count_parameters
         from workers.nn.importing import find, import_model, store
 
@@ -114,7 +115,7 @@ class ImportRewardModel:
         ctx.checkpoint()
         ctx.progress(2, 3, "Saving and checking the checkpoint")
         origin = {"model": spec.model, "revision": spec.revision, "class": found.class_name}
-        origin["commit"] = found.commit
+        origin |= {"commit": found.commit, "licence": licence_named(spec.model, spec.revision)}
         folder = ctx.work_dir / "checkpoint"
         difference = store(imported, folder, origin)
         config = imported.config.model_dump(mode="json")

@@ -1,6 +1,7 @@
 """Load a backbone and its tokenizer by name, safely, and say in plain words what is wrong when that fails."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,6 +136,22 @@ def _weight_files(name: str, place: str, revision: str) -> list[Path]:
     if not found:
         raise _no_safetensors(name)
     return found
+
+
+def licence_named(name: str, revision: str | None = None) -> str:
+    """What the front matter of a model's README.md says of its licence; empty where it says nothing."""
+    place = _place(name)
+    if Path(place).is_dir():
+        card = Path(place) / "README.md"
+    else:
+        options = {"revision": revision or "main", "_raise_exceptions_for_missing_entries": False}
+        found = cached_file(place, "README.md", _raise_exceptions_for_connection_errors=False, **options)
+        card = Path(found or "")
+    if not card.is_file():
+        return ""
+    head = card.read_text(encoding="utf-8", errors="replace").split("\n---", 1)[0]
+    said = re.findall(r"^license(?:_name)?:[ \t]*(\S.*?)[ \t]*$", head, flags=re.MULTILINE) if head[:3] == "---" else []
+    return str(said[-1]).strip("'\"")[:100] if said else ""
 
 
 def open_backbone(folder: Path) -> Backbone:

@@ -8,7 +8,6 @@ READS_128, READS_256 = {"max_length": 128}, {"max_length": 256}
 #: A head on features that are read once: many cheap epochs, of which validation keeps one.
 HEAD = {"freeze_backbone": True, "learning_rate": 1e-3, "head_learning_rate": 1e-3, "batch_pairs": 32, "epochs": 20}
 ALL = {"validation_share": 0.0}
-BYTES = {"max_length": 256}
 FROM_SCRATCH = {"epochs": 2, "batch_pairs": 16, "learning_rate": 1e-3}
 
 ENTRIES: dict[str, Entry] = {
@@ -93,13 +92,31 @@ ENTRIES: dict[str, Entry] = {
         rows.references,
         [Stage("reference_verifier", "reference_verifier", {"max_length": 64}, {"epochs": 4, "learning_rate": 2e-4})],
     ),
-    "causal": Entry(
+    "likelihood": Entry(
         f"HH single turns, at most {MOST_BYTES} bytes",
         lambda: rows.short_hh(MOST_BYTES),
         [
-            Stage("goal_conditioned", "goal_conditioned", BYTES, FROM_SCRATCH),
-            Stage("autoregressive", "autoregressive", BYTES, FROM_SCRATCH),
-            Stage("implicit", "implicit", BYTES, FROM_SCRATCH),
+            Stage("autoregressive", "autoregressive", READS_256, FROM_SCRATCH),
+            Stage("implicit", "implicit", READS_256, FROM_SCRATCH),
+        ],
+        is_causal=True,
+    ),
+    "goal": Entry(
+        f"HH single turns, at most {MOST_BYTES} bytes",
+        lambda: rows.short_hh(MOST_BYTES),
+        [Stage("goal_conditioned", "goal_conditioned", READS_256, {"epochs": 2, "batch_pairs": 16})],
+        is_causal=True,
+    ),
+    "mt-bench": Entry(
+        "MT-Bench grades, best answer as reference",
+        rows.ranked,
+        [
+            Stage(
+                "policy_discriminator",
+                "policy_discriminator",
+                {"max_length": 512, "most_answer_tokens": 128},
+                {**HEAD, "objective_config": {"centre_coefficient": 0.0}},
+            )
         ],
         is_causal=True,
     ),

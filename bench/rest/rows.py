@@ -6,6 +6,7 @@ import math
 import os
 import re
 from collections.abc import Iterator
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,24 @@ def graded() -> Rows:
         {"prompt": asked(questions[key]), "responses": found, "split_key": questions[key]}
         for key, found in responses.items()
     ]
+
+
+def ranked(least: float = 0.5) -> Rows:
+    """Of each MT-Bench question the answer with the best mean grade as the reference, the others in pairs.
+
+    Pairs whose mean grades differ by less than `least` are left out.
+    """
+    found = []
+    for row in graded():
+        grades = [(sum(told := [r[j] for j in JUDGES if j in r]) / len(told), r["content"]) for r in row["responses"]]
+        ordered = sorted(grades, reverse=True)
+        reference, others = ordered[0][1], ordered[1:]
+        found += [
+            pair(row["split_key"], better, worse, reference=reference)
+            for (high, better), (low, worse) in combinations(others, 2)
+            if high - low >= least
+        ]
+    return found
 
 
 def overall_pairs(rows: Rows) -> Rows:

@@ -27,5 +27,24 @@ def commit() -> str | None:
     return told.stdout.strip() or None
 
 
+@cache
+def is_changed() -> bool | None:
+    """Does the code differ from its commit? None where there is no checkout to ask."""
+    root = Path(settings.BASE_DIR)
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "status", "--porcelain", "--untracked-files=no", "--", "*.py"]
+    try:
+        told = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return bool(told.stdout.strip()) if told.returncode == 0 else None
+
+
 def environment() -> dict[str, Any]:
-    return {**describe_environment(), "commit": commit(), "host": socket.gethostname()}
+    return {
+        **describe_environment(),
+        "commit": commit(),
+        "is_changed": is_changed(),
+        "host": socket.gethostname(),
+    }

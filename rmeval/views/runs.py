@@ -19,6 +19,7 @@ from rmeval.evaluation_charts import evaluation_charts
 from rmeval.group_charts import group_charts
 from rmeval.keyset import keyset_page
 from rmeval.models import Checkpoint, Run
+from rmeval.repeats import compared_with_parent
 from rmeval.run_charts import RunChart, run_charts
 from rmeval.run_results import result_groups
 from rmeval.selectors.leaderboards import kept_rate
@@ -73,6 +74,8 @@ def run_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
             "scores": typed_scores(run),
             **run_relatives(run=run),
         }
+    if not part:
+        context["repeated"] = compared_with_parent(run)
     if part in {"", "audit"}:
         context |= audit_context(request, run, may_act=bool(context["may_act"]))
     if part in {"", "charts"}:

@@ -15,11 +15,11 @@ ENTRIES: dict[str, Entry] = {
         "ToolRM's HH",
         rows.toolrm,
         [
-            Stage("embedding_linear", "embedding_linear", READS_128, ALL, tells=["head.l2"]),
             Stage("twin_head", "twin_head", READS_128, HEAD),
             Stage("frozen", "scalar_head", READS_128, HEAD),
             Stage("bayesian_ensemble", "bayesian_ensemble", READS_128, HEAD, start="frozen", tells=["finished"]),
             Stage("scalar_head", "scalar_head", READS_128, {"epochs": 2}),
+            Stage("embedding_linear", "embedding_linear", READS_128, ALL, tells=["head.l2"]),
             Stage("ensemble", "ensemble", members=["embedding_linear", "scalar_head"]),
         ],
     ),

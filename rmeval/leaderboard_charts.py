@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from django.utils.safestring import SafeString
 
-from rmeval.charts import dot_interval_chart, margin_scatter
+from rmeval.charts import dot_interval_chart, margin_scatter, one_line
 from rmeval.models import Checkpoint
 from rmeval.rendering import chart_svg
 from rmeval.selectors.leaderboards import LeaderboardRow
@@ -48,5 +48,6 @@ def margins_plot(points: Sequence[tuple[float, float]], a: Checkpoint, b: Checkp
     if not points:
         return None
     shown = f"{len(points)} of {n} pairs" if len(points) < n else f"{n} pairs"
-    spec = margin_scatter(points, x_title=f"margin of {a}", y_title=f"margin of {b}")
+    (x_name,), (y_name,) = one_line(str(a)), one_line(str(b))
+    spec = margin_scatter(points, x_title=f"margin of {x_name}", y_title=f"margin of {y_name}")
     return chart_svg(spec, label=f"Margins of {a} and {b} on the same pairs; {shown}")

@@ -1,9 +1,12 @@
 """Imports of public reward models on the database: what is refused at once, and what a run makes."""
 
+import io
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -14,6 +17,7 @@ from rmeval.models import Checkpoint, RewardModel, Run, Score
 from rmeval.services.reward_models import reward_model_register
 from rmeval.services.submission import run_submit
 from tests.rmeval.test_pages import client_of
+from tests.workers.test_import_public_heads import armorm_head, public
 from tests.workers.test_import_rm import hf_folder
 from workers.errors import JobError
 from workers.tasks import run_job
@@ -55,6 +59,41 @@ def test_from_the_page_to_scores(
     refused = lead.post(url, {"model": str(folder), "name": "Public"})
     assert refused.status_code == 422
     assert "already has a reward model named Public" in refused.content.decode()
+
+
+def test_armorm_through_the_page_tells_its_attributes(
+    project: Project, dataset: Dataset, lead: Client, tmp_path: Path, settings: Any
+) -> None:
+    settings.MODEL_DIRS = [tmp_path]
+    folder, _ = public(tmp_path / "hf", "LlamaForRewardModelWithGating", armorm_head(k=3, n_hidden=2))
+    url = reverse("rmeval:reward-model-import", args=[project.uid])
+    page = lead.get(url).content.decode()
+    assert all(f'name="{field}"' in page for field in ("attributes", "step_mark", "right_token", "chat_template"))
+    named = {"model": str(folder), "name": "Armo", "family": "auto", "attributes": '["wit", "tact", "verbosity"]'}
+    assert lead.post(url, {**named, "max_length": "128"}).status_code == 302
+    run = Run.objects.get()
+    run_job(str(run.uid))
+    run.refresh_from_db()
+    assert run.state == "done", run.error
+    checkpoint = Checkpoint.objects.get()
+    assert checkpoint.reward_model.config["attributes"] == ["wit", "tact", "verbosity"]
+    spec = {"checkpoint": str(checkpoint.uid), "source": {"dataset": str(dataset.uid)}}
+    scoring = run_submit(project=project, kind="score", spec=spec, user=None, now=timezone.now(), enqueue=False)
+    run_job(str(scoring.uid))
+    score = Score.objects.filter(checkpoint=checkpoint).first()
+    assert score is not None
+    told = sum(score.parts["coefficients"][name] * value for name, value in score.parts["rewards"].items())
+    assert told == pytest.approx(score.value, abs=1e-4)
+
+
+def test_from_the_command_line(project: Project, tmp_path: Path, settings: Any) -> None:
+    settings.MODEL_DIRS = [tmp_path]
+    spec = {"model": str(hf_folder(tmp_path / "hf", "Bert", num_labels=1)), "name": "Typed"}
+    out = io.StringIO()
+    call_command("run", "import_rm", spec=json.dumps(spec), project=project.name, inline=True, stdout=out)
+    told = json.loads(out.getvalue())
+    assert told["state"] == "done", told
+    assert Checkpoint.objects.get().reward_model.name == "Typed"
 
 
 def test_a_folder_that_is_not_open_is_refused(project: Project, tmp_path: Path, settings: Any, lead: Client) -> None:

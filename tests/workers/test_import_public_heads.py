@@ -143,6 +143,13 @@ def test_the_gate_of_armorm_sees_no_answer_and_other_names_are_taken(tmp_path) -
         imported(tmp_path, folder, attributes=["wit", "tact"])
 
 
+def test_a_gate_needs_room_for_the_prompt(tmp_path) -> None:
+    folder, _ = public(tmp_path / "hf", "LlamaForRewardModelWithGating", armorm_head())
+    assert imported(tmp_path, folder, max_length=128)[0]["family"] == "gated"  # the longest probe is cut
+    with pytest.raises(JobError, match="leaves no room for a prompt"):
+        imported(tmp_path / "short", folder, max_length=16)
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -283,7 +290,7 @@ def test_math_shepherd_is_the_softmax_over_two_tokens_at_its_tag(tmp_path) -> No
     model.save_pretrained(folder)
     tokenizer(None).save_pretrained(folder)
     template = "{% for m in messages %}{{ ' ' if not loop.first }}{{ m['content'] }}{% endfor %}"
-    spec = {"right_token": "+", "wrong_token": "-", "step_mark": " ки\n", "chat_template": template}
+    spec = {"right_token": "+", "wrong_token": "-", "step_mark": r"\sки\n", "chat_template": template}
     result, reference, _ = imported(tmp_path, folder, **spec)
     assert result["family"] == "process"
     encode = tokenizer()

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from workers.data.steps import misalignment, steps_of_item, steps_text
 from workers.families import FAMILIES
@@ -46,7 +46,8 @@ class ProcessFamily(NetFamily):
             default="",
             max_length=100,
             description="Text put after every step and read there, as some public models expect (<extra_0> of"
-            " Qwen2.5-Math-PRM). Empty: nothing is put in, and a step is read at its own last token.",
+            " Qwen2.5-Math-PRM; \\s for a space and \\n for a line break). Empty: nothing is put in, and a step is read"
+            " at its own last token.",
         )
         head_depth: int = Field(default=1, ge=1, le=5, description="Linear layers of the head.")
         head_activation: Literal["none", "tanh", "relu", "silu", "gelu"] = Field(
@@ -55,6 +56,12 @@ class ProcessFamily(NetFamily):
         head_width: int | None = Field(
             default=None, ge=1, le=65536, description="Width between the layers; empty: the backbone's."
         )
+
+        @field_validator("step_mark")
+        @classmethod
+        def _with_white_space(cls, value: str) -> str:
+            """Fields of a page lose white space at their ends, so it may be written as in code."""
+            return value.replace("\\n", "\n").replace("\\s", " ")
 
     @classmethod
     def head(cls, config: Config, width: int) -> "Head":

@@ -57,8 +57,8 @@ class ImportRewardModel:
         step_mark: str = Field(
             default="",
             max_length=100,
-            description="Of a process reward model: the text after every step at which it is read. Empty: <extra_0>"
-            " where the model is a Qwen2.5-Math-PRM, else the step's own last token.",
+            description="Of a process reward model: the text after every step at which it is read, with \\s for a space"
+            " and \\n for a line break. Empty: <extra_0> where the model knows it, else the step's own last token.",
         )
         right_token: str = Field(
             default="",

@@ -10,6 +10,7 @@ import torch
 import transformers
 from torch import Tensor
 
+from workers.data.render import Encoded
 from workers.data.schema import Message
 from workers.errors import JobError, SpecError
 from workers.families import FAMILIES
@@ -44,6 +45,7 @@ class Imported:
     net: Net
     backbone: Backbone
     notes: list[str]
+    probes: list[Item]
     rewards: list[float]
     """Of the probes, by the model's own class."""
 
@@ -144,11 +146,19 @@ def import_model(found: Found, wanted: str, settings: Mapping[str, Any]) -> Impo
     renderer = family.renderer(parsed, backbone)
     if is_causal(found.base.config.model_type) and not renderer.uses_template:
         notes = [*notes, PLAIN]
-    encoded = family.encode(parsed, renderer, probes())
+    items, encoded = _readable(family.encode(parsed, renderer, probes()), is_gated=found.is_gated)
     ids = [torch.from_numpy(np.asarray(item.ids, dtype=np.int64)) for item in encoded]
     with torch.inference_mode():
         rewards = [reward(net, found.logits(row), item) for row, item in zip(ids, encoded, strict=True)]
-    return Imported(family, parsed, net, backbone, [*found.notes, *notes], rewards)
+    return Imported(family, parsed, net, backbone, [*found.notes, *notes], items, rewards)
+
+
+def _readable(encoded: Sequence[Encoded], *, is_gated: bool) -> tuple[list[Item], list[Encoded]]:
+    """Probes with their ids; of a gate's those alone that were not cut, as it looks for the end of the prompt."""
+    told = [(item, ids) for item, ids in zip(probes(), encoded, strict=True) if not (is_gated and ids.n_prompt_dropped)]
+    if not told:
+        raise JobError("max_length leaves no room for a prompt, which the gate reads.", "Give a larger max_length.")
+    return [item for item, _ in told], [ids for _, ids in told]
 
 
 def store(found: Imported, folder: Path, origin: Mapping[str, Any]) -> float:
@@ -156,7 +166,7 @@ def store(found: Imported, folder: Path, origin: Mapping[str, Any]) -> float:
     renderer = found.family.renderer(found.config, found.backbone)
     told = [
         {"prompt": item[0], "response": item[1], "reward": reward}
-        for item, reward in zip(probes(), found.rewards, strict=True)
+        for item, reward in zip(found.probes, found.rewards, strict=True)
     ]
     about = {
         "format": 1,
@@ -168,7 +178,7 @@ def store(found: Imported, folder: Path, origin: Mapping[str, Any]) -> float:
     }
     write_checkpoint(folder, found.net, found.backbone, about)
     scorer = found.family.open(found.config.model_copy(update={"scoring_dtype": "float32"}), folder)
-    values = scorer.score(probes()).values
+    values = scorer.score(found.probes).values
     stored = np.array([probe["reward"] for probe in read_about(folder)["probes"]])
     difference = float(np.abs(values - stored).max())
     if not difference <= SAME_REWARD * max(1.0, float(np.abs(stored).max())):

@@ -14,7 +14,9 @@ def pydantic_errors(error: ValidationError, pointer: str = "") -> list[FieldErro
         FieldError(
             "/".join([pointer, *(escape(part) for part in found["loc"])]),
             "unknown_field" if found["type"] == "extra_forbidden" else found["type"],
-            "There is no such field." if found["type"] == "extra_forbidden" else found["msg"],
+            "There is no such field."
+            if found["type"] == "extra_forbidden"
+            else found["msg"].removeprefix("Value error, "),
         )
         for found in error.errors(include_url=False, include_context=False)
     ]
@@ -29,6 +31,8 @@ def require_storable(value: Any, pointer: str, *, max_bytes: int = 200_000) -> N
     """Refuse what PostgreSQL cannot keep (NUL, half a surrogate pair), what is no JSON number, and what is too long."""
     try:
         encoded = json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except RecursionError as error:
+        raise invalid(pointer, "too_deep", "Values are nested too deeply to be kept.") from error
     except (UnicodeEncodeError, ValueError) as error:
         raise invalid(pointer, "not_storable", "Not a finite number, or text that is not valid Unicode.") from error
     if b"\\u0000" in encoded.replace(b"\\\\", b""):

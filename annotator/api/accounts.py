@@ -12,7 +12,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from annotator.access import access_token
-from annotator.api.queues import unknown_fields_check
+from annotator.api.fields import unknown_fields_check
 from annotator.requests import user_of
 from annotator.services.accounts import token_create, token_revoke
 

@@ -16,6 +16,7 @@ from rest_framework.views import APIView
 
 from annotator.access import access_assignment, access_labelling
 from annotator.api.dataset_schemas import MessageOutput
+from annotator.api.fields import unknown_fields_check
 from annotator.models import Judgement
 from annotator.requests import user_of
 from annotator.selectors.tasks import assignment_task
@@ -97,6 +98,7 @@ class Draft(APIView):
     @extend_schema(operation_id="assignment_draft", tags=TAGS, request=Input, responses=Output)
     def put(self, request: Request, uid: UUID) -> Response:
         assignment = access_assignment(user_of(request), uid)
+        unknown_fields_check(request.data, self.Input)
         given = self.Input(data=request.data)
         given.is_valid(raise_exception=True)
         version = draft_save(
@@ -121,7 +123,7 @@ class Heartbeat(APIView):
 
 
 class Submit(APIView):
-    """Submit an answer. The same idempotency_key again returns the same body and adds nothing."""
+    """Submit an answer. The same one again under its idempotency_key returns the same body and adds nothing."""
 
     class Input(serializers.Serializer[Any]):
         answers = serializers.DictField(
@@ -145,6 +147,7 @@ class Submit(APIView):
         assignment = access_assignment(user_of(request), uid)
         values = request.data
         if not is_well_formed(values):
+            unknown_fields_check(values, self.Input)
             given = self.Input(data=values)
             given.is_valid(raise_exception=True)
             values = given.validated_data
@@ -160,12 +163,15 @@ class Submit(APIView):
         return Response(judgement_body(judgement), status=201)
 
 
+FIELDS = frozenset({"answers", "active_seconds", "idempotency_key", "form_version", "shown"})
+
+
 def is_well_formed(body: Any) -> bool:
     """Whether a submit is of the very types its serializer would make of it; most are, and it costs more than the rest.
 
     Whatever is not goes through the serializer, which converts it or says what is wrong.
     """
-    if not isinstance(body, dict) or not isinstance(body.get("answers"), dict):
+    if not isinstance(body, dict) or not isinstance(body.get("answers"), dict) or not body.keys() <= FIELDS:
         return False
     key = body.get("idempotency_key")
     return (
@@ -195,6 +201,7 @@ class Skip(APIView):
     @extend_schema(operation_id="assignment_skip", tags=TAGS, request=Input, responses={204: None})
     def post(self, request: Request, uid: UUID) -> Response:
         assignment = access_assignment(user_of(request), uid)
+        unknown_fields_check(request.data, self.Input)
         given = self.Input(data=request.data)
         given.is_valid(raise_exception=True)
         assignment_skip(assignment=assignment, now=timezone.now(), **given.validated_data)
@@ -213,6 +220,7 @@ class FlagItem(APIView):
     @extend_schema(operation_id="assignment_flag", tags=TAGS, request=Input, responses={201: Output})
     def post(self, request: Request, uid: UUID) -> Response:
         assignment = access_assignment(user_of(request), uid)
+        unknown_fields_check(request.data, self.Input)
         given = self.Input(data=request.data)
         given.is_valid(raise_exception=True)
         flag = assignment_flag(assignment=assignment, detail=given.validated_data["detail"])

@@ -20,7 +20,7 @@ from rest_framework.views import APIView
 
 from annotator.access import READERS, RESEARCHERS, access_dataset, access_example, access_project
 from annotator.api.dataset_schemas import IMPORT_EXAMPLES, DatasetOutput, ExampleOutput, Imported, ProblemRow
-from annotator.api.queues import unknown_fields_check
+from annotator.api.fields import unknown_fields_check
 from annotator.errors import DomainError, InvalidInput
 from annotator.models import Dataset
 from annotator.pagination import PkCursorPagination

@@ -12,7 +12,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from annotator.access import LEADS, READERS, access_membership, access_project, require_role
-from annotator.api.queues import unknown_fields_check
+from annotator.api.fields import unknown_fields_check
 from annotator.models import Membership, Project, Role
 from annotator.requests import user_of
 from annotator.selectors.projects import ProjectCounts, memberships_of, project_counts

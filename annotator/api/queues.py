@@ -15,6 +15,7 @@ from rest_framework.views import APIView
 
 from annotator.access import ANYONE, LEADS, READERS, access_project, access_queue, role_in
 from annotator.api.assignments import assignment_api_urls
+from annotator.api.fields import unknown_fields_check
 from annotator.models import Dataset, Queue
 from annotator.pagination import PkCursorPagination
 from annotator.requests import user_of
@@ -210,18 +211,11 @@ class QueueGuidelines(APIView):
     def post(self, request: Request, uid: UUID) -> Response:
         user = user_of(request)
         queue = access_queue(user, uid, LEADS)
+        unknown_fields_check(request.data, self.Input)
         given = self.Input(data=request.data)
         given.is_valid(raise_exception=True)
         version = queue_guidelines_edit(queue=queue, markdown=given.validated_data["markdown"], actor=user)
         return Response({"guidelines_version": version.number}, status=201)
-
-
-def unknown_fields_check(data: Any, serializer: type[serializers.Serializer[Any]]) -> None:
-    """Say so when a body has a field that nothing reads: a misspelt setting must not be ignored."""
-    known = serializer().fields
-    unknown = sorted(set(data) - set(known)) if isinstance(data, dict) else []
-    if unknown:
-        raise invalid(f"/{unknown[0]}", "unknown_field", f"There is no such field. Known: {', '.join(known)}.")
 
 
 queue_api_urls: list[URLPattern] = [

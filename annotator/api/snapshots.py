@@ -15,7 +15,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from annotator.access import RESEARCHERS, access_dataset, access_queue, access_snapshot
-from annotator.api.queues import unknown_fields_check
+from annotator.api.fields import unknown_fields_check
 from annotator.models import Snapshot
 from annotator.requests import user_of
 from annotator.selectors.agreement import queue_agreement

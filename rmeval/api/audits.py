@@ -13,7 +13,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from annotator.access import RESEARCHERS
-from annotator.api.queues import unknown_fields_check
+from annotator.api.fields import unknown_fields_check
 from annotator.errors import NotFound
 from annotator.models import Snapshot
 from annotator.pagination import PkCursorPagination

@@ -13,7 +13,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from annotator.access import READERS, RESEARCHERS, access_project
-from annotator.api.queues import unknown_fields_check
+from annotator.api.fields import unknown_fields_check
 from annotator.pagination import PkCursorPagination
 from annotator.requests import user_of
 from rmeval.access import access_run

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 
 from workers.data.json_rows import too_long
@@ -13,6 +13,7 @@ from workers.data.source import TooLong, bounded_lines
 from workers.data.values import NOT_UTF8, NUL
 
 Line = tuple[int, bytes]
+MAX_COLUMNS = 5000
 
 
 READ_AS = {"\t": "TSV (columns parted by tabs)", ",": "CSV with commas", ";": "CSV with semicolons"}
@@ -53,10 +54,14 @@ class DelimitedRows:
         fields = self._quoted(*entry) if entry else []
         if isinstance(fields, RowError) or not any(fields):
             raise FileError("no_header", "The first line must name the columns, such as: prompt,chosen,rejected")
+        if len(fields) > MAX_COLUMNS:
+            raise FileError(
+                "too_many_columns", f"The header names {len(fields)} columns; up to {MAX_COLUMNS} are read."
+            )
         names = [name.strip() or f"column_{index}" for index, name in enumerate(fields, start=1)]
-        repeated = {name for name in names if names.count(name) > 1}
+        repeated = sorted(name for name, times in Counter(names).items() if times > 1)
         if repeated:
-            raise FileError("repeated_column", f"The header names a column twice: {', '.join(sorted(repeated))}")
+            raise FileError("repeated_column", f"The header names a column twice: {', '.join(repeated[:10])}")
         return names
 
     def _record(self, number: int, raw: bytes, header: list[str]) -> Row | RowError:

@@ -50,6 +50,9 @@ class LiveConsumer(AsyncJsonWebsocketConsumer):
                 return False
         return True
 
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None, **more: Any) -> None:
+        """Pages only listen: whatever a client sends is dropped unread, so nothing it sends can fail here."""
+
     async def disconnect(self, code: int) -> None:
         for group in self.groups_joined:
             await self.channel_layer.group_discard(group, self.channel_name)

@@ -95,6 +95,21 @@ async def test_a_committed_poke_arrives_and_a_rolled_back_one_does_not(relay_sto
     await communicator.disconnect()
 
 
+async def test_what_a_client_sends_is_dropped(relay_stopped: None) -> None:
+    user, project = await member()
+    topic = f"project.{project.uid}"
+    communicator = await socket_of(user, topic)
+    await communicator.connect()
+    await communicator.receive_json_from(SOON_S)
+    await wait_for_listener()
+    await communicator.send_to(text_data="{not json")
+    await communicator.send_to(bytes_data=b"\0\1")
+    await communicator.send_to(text_data='{"type": "live.poke", "topic": "*", "event": "resync"}')
+    await poke_committed(topic, "changed")
+    assert await communicator.receive_json_from(SOON_S) == {"topic": topic, "event": "changed"}
+    await communicator.disconnect()
+
+
 async def test_after_a_cut_connection_every_page_is_told_to_look_again(relay_stopped: None) -> None:
     user, project = await member()
     topic = f"project.{project.uid}"

@@ -99,7 +99,7 @@ export class Panes {
 
   toggle(mode) {
     this.modes[mode] = !this.modes[mode];
-    if (mode === "diff" && this.modes.diff) this.modes.raw = true;
+    if (mode === "diff") [this.modes.raw, this.modes.rawBefore] = this.modes.diff ? [true, this.modes.raw] : [this.modes.rawBefore, false]; // marks need raw text
     if (mode === "raw" && !this.modes.raw) this.modes.diff = false;
     this.applyModes();
     const names = { raw: ["Raw text", "Formatted text"], sync: ["Both scroll together", "Each scrolls alone"], diff: ["Differing words are marked", "Marks off"] };

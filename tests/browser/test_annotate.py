@@ -5,43 +5,18 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from django.contrib.sessions.backends.db import SessionStore
 from django.utils import timezone
-from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
 from annotator.models import Assignment, Exclusion, Flag, Judgement, Queue, Role, User
 from annotator.services.queues import queue_state_set
 from tests.annotator.queue_helpers import queue_of
+from tests.browser.sessions import NARROW, WIDE, signed_in
 from tests.factories import member
-from tests.web import Web, test_database_url, web_processes
+from tests.web import Web
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True), pytest.mark.timeout(240)]
-WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 390, "height": 800}
 Open = Callable[..., Page]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def database_beside_playwright() -> Iterator[None]:
-    """Playwright keeps an event loop in this thread, which Django takes for asynchronous code."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
-        yield
-
-
-@pytest.fixture(scope="module")
-def browser(browser_path: str, database_beside_playwright: None) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox", "--disable-gpu"])
-        yield launched
-        launched.close()
-
-
-@pytest.fixture(scope="module")
-def web(django_db_setup: None, django_db_blocker: Any) -> Iterator[Web]:
-    with django_db_blocker.unblock():
-        url = test_database_url()
-    with web_processes(1, url) as (one,):
-        yield one
 
 
 @pytest.fixture
@@ -53,21 +28,6 @@ def queue() -> Queue:
 def user(queue: Queue) -> User:
     person: User = member(queue.project, Role.ANNOTATOR)
     return person
-
-
-def signed_in(browser: Browser, web: Web, user: User, **options: Any) -> BrowserContext:
-    """A browser context in which the person is logged in."""
-    from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
-
-    session = SessionStore()
-    session[SESSION_KEY] = str(user.pk)
-    session[BACKEND_SESSION_KEY] = "django.contrib.auth.backends.ModelBackend"
-    session[HASH_SESSION_KEY] = user.get_session_auth_hash()
-    session.save()
-    context = browser.new_context(**{"viewport": WIDE, **options})
-    context.set_default_timeout(20_000)
-    context.add_cookies([{"name": "steelyard_session", "value": session.session_key or "", "url": web.url}])
-    return context
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ KINDS: dict[str, Kind] = {
     "FSDP": "fsdp",
     "DEEPSPEED": "deepspeed",
 }
-SHARDED_FAMILIES = frozenset({"scalar_head", "multi_attribute", "reference_verifier", "policy_discriminator"})
+SHARDED_FAMILIES = frozenset({"scalar_head", "multi_attribute", "reference_verifier"})
 SHARDED_OBJECTIVES = frozenset(
     {
         "bradley_terry",
@@ -70,7 +70,7 @@ class LaunchConfig:
     gradient_clipping: float | None = None
 
     @property
-    def is_sharded(self) -> bool:
+    def is_split(self) -> bool:
         return self.kind != "copies"
 
 
@@ -181,7 +181,7 @@ def check_fit(found: LaunchConfig, spec: Any, family: str, objective: str) -> No
             f"{name} has gradient_clipping: {found.gradient_clipping}; the run has max_grad_norm {spec.max_grad_norm}.",
             "Take it out of the file: the run decides.",
         )
-    if not found.is_sharded:
+    if not found.is_split:
         return
     if family not in SHARDED_FAMILIES:
         known = ", ".join(sorted(SHARDED_FAMILIES))

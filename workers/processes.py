@@ -15,6 +15,8 @@ ROOT = Path(__file__).resolve().parents[1]
 def launch_command(processes: int, config: LaunchConfig | None, task: Path, *, rank: int = 0) -> list[str]:
     """`accelerate launch` for the machine of this rank, with the configuration file where there is one."""
     launch = [sys.executable, "-m", "accelerate.commands.launch"]
+    if not config or not config.is_split:
+        launch += ["--multi_gpu"]  # on CPUs too: without it, accelerate starts one process there whatever it is told
     if config:
         launch += ["--config_file", str(config.path)]
         if config.machines > 1:
@@ -24,7 +26,6 @@ def launch_command(processes: int, config: LaunchConfig | None, task: Path, *, r
     else:
         launch += ["--num_processes", str(processes), "--num_machines", "1", "--mixed_precision", "no"]
         launch += ["--dynamo_backend", "no", "--main_process_port", "0"]
-        launch += ["--multi_gpu"] if _n_gpus() >= processes else ["--cpu"]
     return [*launch, "-m", "workers.training_process", str(task)]
 
 
@@ -39,9 +40,3 @@ def end_group(child: "subprocess.Popen[bytes]") -> None:
     with suppress(ProcessLookupError):  # it may have ended by itself
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()
-
-
-def _n_gpus() -> int:
-    import torch
-
-    return torch.cuda.device_count()

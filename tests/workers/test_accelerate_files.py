@@ -5,6 +5,7 @@ import pytest
 from tests.workers.making import LocalRun, make_pairs
 from workers.accelerate_files import FOLDER_VARIABLE, config_names, find_config, read_config
 from workers.errors import JobError, SpecError
+from workers.jobs.train_rm import TrainRewardModel
 from workers.processes import launch_command
 
 FSDP = "distributed_type: FSDP\nnum_processes: 4\nnum_machines: 2\nfsdp_config: {fsdp_version: 2}\n"
@@ -22,7 +23,7 @@ def test_a_file_is_found_by_its_name_and_handed_to_accelerate(folder) -> None:
     (folder / "fsdp.yaml").write_text(FSDP)
     (folder / "notes.txt").write_text("no configuration")
     found = find_config("fsdp.yaml")
-    assert (found.kind, found.processes, found.machines, found.is_sharded) == ("fsdp", 4, 2, True)
+    assert (found.kind, found.processes, found.machines, found.is_split) == ("fsdp", 4, 2, True)
     assert config_names() == ["fsdp.yaml"]
     launched = launch_command(4, found, folder / "task.json")
     assert launched[launched.index("--config_file") + 1] == str(folder / "fsdp.yaml")
@@ -106,3 +107,11 @@ def test_a_run_that_does_not_go_with_its_file_is_refused_before_it_starts(folder
         run.train(**spec)
     assert word in caught.value.errors[0]["detail"]
     assert caught.value.errors[0]["pointer"] == "/accelerate_config"
+
+
+def test_the_form_suggests_the_names_there_are(folder) -> None:
+    schema = TrainRewardModel.Spec.model_json_schema()["properties"]["accelerate_config"]
+    assert "examples" not in schema
+    (folder / "fsdp.yaml").write_text(FSDP)
+    fresh = type("Spec", (TrainRewardModel.Spec,), {})
+    assert fresh.model_json_schema()["properties"]["accelerate_config"]["examples"] == ["fsdp.yaml"]

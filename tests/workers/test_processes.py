@@ -41,10 +41,18 @@ def test_two_processes_take_the_steps_of_one(run) -> None:
 
 def test_a_cancel_ends_every_process(run) -> None:
     started = threading.Event()
-    ctx = run.context("cancelled", is_cancelled=lambda: len(ctx.metrics) >= 1 and bool(started.set() or True))
+    at_work: list[int] = []
+
+    def is_cancelled() -> bool:
+        if ctx.metrics and not started.is_set():
+            at_work.append(sum("workers.training_process" in p.cmdline() for p in processes_of(ctx)))
+            started.set()
+        return started.is_set()
+
+    ctx = run.context("cancelled", is_cancelled=is_cancelled)
     with pytest.raises(JobCancelled):
         run.train(ctx, **{**SETTINGS, "epochs": 200}, processes=2)
-    assert started.is_set()
+    assert at_work == [3], "two processes, and the launcher"
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline and processes_of(ctx):
         time.sleep(0.1)

@@ -11,11 +11,14 @@ import torch
 from tests.workers.making import LocalRun, make_pairs
 from tests.workers.test_processes import processes_of
 from workers.accelerate_files import FOLDER_VARIABLE
+from workers.data.schema import LabelledResponse
 from workers.errors import JobCancelled, JobError
 from workers.families import FAMILIES
 from workers.nn.checkpoints import WEIGHTS, load_weights, weights_differ
 from workers.nn.sharding import equal_shares
 from workers.nn.training_state import StateStore
+from workers.objectives import OBJECTIVES
+from workers.objectives.soft_margin_bt import STRENGTH
 
 SETTINGS: dict[str, Any] = {"validation_share": 0.25, "epochs": 6, "seed": 3, "dtype": "float32", "checkpoint_every": 4}
 TWO = {**SETTINGS, "accelerate_config": "two.yaml"}
@@ -44,6 +47,19 @@ def run(tmp_path) -> LocalRun:
 
 def told(ctx, name: str) -> list[float]:
     return [row[name] for row in ctx.metrics if name in row]
+
+
+def labelled_of(run: LocalRun) -> list[LabelledResponse]:
+    """The responses of the pairs, with what a person might have said of them."""
+    return [
+        LabelledResponse(
+            pair.prompt,
+            pair.response_a,
+            ratings={"help": i % 5, "care": (i + 1) % 3, "correct": i % 2},
+            reference=pair.response_b,
+        )
+        for i, pair in enumerate(run.pairs)
+    ]
 
 
 def path_of(run: LocalRun, result) -> Any:
@@ -92,6 +108,7 @@ def test_a_killed_split_run_goes_on_bit_for_bit_and_a_cancel_ends_every_process(
     assert resumed["validation_final"] == whole["validation_final"]
 
 
+@pytest.mark.slow
 def test_one_pair_a_batch_and_an_early_stop(run) -> None:
     """The second process has nothing of its own to do, and passes through the net all the same.
 
@@ -107,6 +124,7 @@ def test_one_pair_a_batch_and_an_early_stop(run) -> None:
     assert two["probe_difference"] <= 1e-4
 
 
+@pytest.mark.slow
 def test_adapters_of_a_split_model_and_layers_computed_again(run) -> None:
     settings = {"lora_rank": 2, "gradient_checkpointing": True, "max_steps": 6}
     alone_ctx, two_ctx = run.context("alone"), run.context("two")
@@ -118,6 +136,7 @@ def test_adapters_of_a_split_model_and_layers_computed_again(run) -> None:
     assert max(float((weights[0][n] - weights[1][n]).abs().max()) for n in weights[0]) < 5e-3
 
 
+@pytest.mark.slow
 def test_a_split_run_that_diverges_keeps_its_last_good_weights(run) -> None:
     """One pair weighs more than a float can say: its batch has no finite loss, in whichever process it is computed."""
     run.pairs = [replace(pair, weight=1e300 if pair.pair_id == "pair-20" else 1.0) for pair in run.pairs]
@@ -125,6 +144,35 @@ def test_a_split_run_that_diverges_keeps_its_last_good_weights(run) -> None:
         run.train(run.context("diverged"), **{**TWO, "checkpoint_every": 1, "validation_share": 0})
     assert "are kept as a checkpoint" in caught.value.hint
     assert len(run.checkpoints) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("family", "objective", "config"),
+    [
+        ("scalar_head", "margin_bt", {}),
+        ("scalar_head", "scaled_bt", {}),
+        ("scalar_head", "centred_bt", {}),
+        ("scalar_head", "soft_margin_bt", {}),
+        ("scalar_head", "outcome_bce", {}),
+        ("multi_attribute", "attribute_regression", {"attributes": ["help", "care"]}),
+        ("reference_verifier", "verification", {}),
+    ],
+)
+def test_other_objectives_on_a_split_model(run, family, objective, config) -> None:
+    run.family, run.model = family, {"backbone": "tiny-causal", **config}
+    run.pairs = [
+        replace(pair, preference_strength=1 + i % 3, meta={STRENGTH: 0.5 + i % 3}) for i, pair in enumerate(run.pairs)
+    ]
+    found = []
+    for name, settings in (("alone", SETTINGS), ("two", TWO)):
+        ctx = run.context(name)
+        ctx.labelled = {"labelled": labelled_of(run)}
+        source = {"dataset": "labelled" if OBJECTIVES.get(objective).rows == "labelled" else "pairs"}
+        run.train(ctx, **{**settings, "max_steps": 4, "objective": objective, "source": source})
+        found.append(told(ctx, "loss"))
+    assert len(found[1]) == 4
+    assert found[1] == pytest.approx(found[0], abs=1e-5)
 
 
 @pytest.mark.parametrize(("n_groups", "size"), [(3, 2), (1, 4), (5, 4), (4, 4)])

@@ -86,7 +86,8 @@ def join_world() -> World:
         os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
     from accelerate import PartialState
 
-    state = PartialState(cpu=is_asked("ACCELERATE_USE_CPU") or not torch.cuda.is_available())
+    few_gpus = torch.cuda.device_count() < int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    state = PartialState(cpu=is_asked("ACCELERATE_USE_CPU") or few_gpus)
     splits_whole = os.environ.get("FSDP_AUTO_WRAP_POLICY", "").upper() == "NO_WRAP"
     return World(
         state.process_index, state.num_processes, str(state.device), is_sharded=is_sharded, splits_whole=splits_whole

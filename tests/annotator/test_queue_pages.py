@@ -239,3 +239,30 @@ def test_own_keys_are_kept_and_checked(queue: Queue) -> None:
         assert save(wrong)[0] == 422, wrong
     assert save({})[0] == 200
     queue_state_set(queue=queue, state="closed", actor=None)
+
+
+def test_what_cannot_be_done_is_not_offered(lead: Client, queue: Queue) -> None:
+    page, new = f"/queues/{queue.uid}/", reverse("annotator:queue-create", args=[queue.project.uid])
+    work = f'href="{page}annotate/"'
+    assert work in lead.get(page).content.decode()
+    queue_state_set(queue=queue, state="closed", actor=None)
+    assert work not in lead.get(page).content.decode()
+    queue_state_set(queue=queue, state="open", actor=None)
+    lists = f"/projects/{queue.project.uid}/queues/"
+    assert new in lead.get(lists).content.decode()
+    queue.project.archived_at = timezone.now()
+    queue.project.save(update_fields=["archived_at"])
+    for path in (page, lists, f"/projects/{queue.project.uid}/"):
+        text = lead.get(path).content.decode()
+        assert "archived" in text
+        assert work not in text
+        assert new not in text
+
+
+def test_a_refusal_leads_back_to_the_page_it_came_from(lead: Client, queue: Queue) -> None:
+    only_lead = queue.project.memberships.get(role=Role.LEAD).user
+    members = f"http://testserver{reverse('annotator:member-list', args=[queue.project.uid])}"
+    remove = reverse("annotator:member-remove", args=[queue.project.uid, only_lead.uid])
+    refused = lead.post(remove, headers={"referer": members})
+    assert refused.status_code == 409
+    assert f'href="{members}"' in refused.content.decode()

@@ -1,0 +1,1 @@
+"""Studies of single methods on real data, which take more than one training; every family by itself: bench/rest."""

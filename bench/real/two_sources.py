@@ -1,4 +1,4 @@
-"""HH and UltraFeedback as two sources of pairs, split by prompt into a part to train on and a part to test on."""
+"""HH and UltraFeedback as two sources of pairs."""
 
 import random
 import tempfile
@@ -10,7 +10,6 @@ from typing import Any
 from bench.real_data import load
 from workers.context import CheckpointRef, LocalJobContext, RewardModelRef
 from workers.data.schema import PreferencePair
-from workers.data.split import split_by_prompt
 from workers.jobs import JOBS
 from workers.specs import parse_spec
 
@@ -26,11 +25,6 @@ def sample(n: int, *, seed: int = 0) -> list[PreferencePair]:
         pairs = [pair for pair in load(name) if pair.verdict in ("a", "b")]
         found += [replace(pair, source=name) for pair in rng.sample(pairs, min(n, len(pairs)))]
     return found
-
-
-def split(pairs: Sequence[PreferencePair], share: float = 0.35) -> tuple[list[PreferencePair], list[PreferencePair]]:
-    train, test = split_by_prompt([pair.prompt_key for pair in pairs], validation_share=share, seed=0)
-    return [pairs[i] for i in train], [pairs[i] for i in test]
 
 
 def context(

@@ -68,7 +68,9 @@ filled AS (
 # A submit as nearly all are: the lease is still held. Does nothing when it is not, or when the key was used before.
 SUBMIT = f"""
 WITH earlier AS (
-  SELECT {", ".join(SUBMITTED)} FROM annotator_judgement WHERE rater_id = %(rater)s AND idempotency_key = %(key)s
+  SELECT {
+    ", ".join(SUBMITTED)
+}, answers = %(answers)s FROM annotator_judgement WHERE rater_id = %(rater)s AND idempotency_key = %(key)s
 ), {FILL.format(unless="AND NOT EXISTS (SELECT 1 FROM earlier)", at_least=1)}, counted AS (
   {
     COUNT.format(
@@ -81,7 +83,7 @@ WITH earlier AS (
 ), inserted AS (
   {INSERT_JUDGEMENT.format(found="false, coalesce(superseded.version, 0) + 1 FROM ended LEFT JOIN superseded ON true")}
 )
-SELECT *, NULL FROM earlier UNION ALL SELECT *, pg_notify('live', %(poke)s)::text FROM inserted
+SELECT * FROM earlier UNION ALL SELECT *, pg_notify('live', %(poke)s)::text IS NOT NULL FROM inserted
 """  # noqa: S608 - constants
 
 # The same in two steps, with a decision about the slot between them.
@@ -96,8 +98,10 @@ WITH counted AS ({
 }) {INSERT_JUDGEMENT.format(found="%(is_surplus)s, %(version)s")}
 """
 
+# Without answers to compare with, those of the earlier judgement count as the same.
 BY_KEY = f"""
-SELECT {", ".join(SUBMITTED)} FROM annotator_judgement WHERE rater_id = %(rater)s AND idempotency_key = %(key)s
+SELECT {", ".join(SUBMITTED)}, coalesce(answers = %(answers)s::jsonb, true)
+FROM annotator_judgement WHERE rater_id = %(rater)s AND idempotency_key = %(key)s
 """  # noqa: S608 - constants
 
 
@@ -157,8 +161,8 @@ def judgement_submit(
             now=now,
         )
     except DomainError:  # what was accepted once is not judged again
-        if earlier := judgement_by_key(rater_id=assignment.rater_id, key=idempotency_key):
-            return replay(earlier, assignment)
+        if row := slots.run(BY_KEY, rater=assignment.rater_id, key=idempotency_key, answers=None):
+            return replay(row, assignment)
         raise
     return submit_quickly(submission) or submit_carefully(submission)
 
@@ -168,7 +172,7 @@ def submit_quickly(submission: Submission) -> Judgement | None:
     row = slots.run_locked(
         slots.RATER_LOCK + slots.KEY_LOCK, SUBMIT, poke=poke_text(submission.assignment), **submission.values()
     )
-    return replay(made(row[:-1]), submission.assignment) if row else None
+    return replay(row, submission.assignment) if row else None
 
 
 @transaction.atomic
@@ -176,8 +180,8 @@ def submit_carefully(submission: Submission) -> Judgement:
     """A lease that ran out, a correction that did, or an item that has ended: a decision between two statements."""
     assignment = submission.assignment
     slots.rater_lock(assignment.queue_id, assignment.rater_id, key=submission.key)
-    if earlier := judgement_by_key(rater_id=assignment.rater_id, key=submission.key):
-        return replay(earlier, assignment)
+    if row := slots.run(BY_KEY, **submission.values()):
+        return replay(row, assignment)
     ended = assignment_end(submission)
     is_first = ended.version == 0
     row = slots.run(
@@ -199,11 +203,6 @@ def poke_text(assignment: Assignment) -> str:
 
 def made(row: tuple[Any, ...]) -> Judgement:
     return partial(Judgement, **dict(zip(SUBMITTED, row, strict=True)))
-
-
-def judgement_by_key(*, rater_id: int, key: str) -> Judgement | None:
-    row = slots.run(BY_KEY, rater=rater_id, key=key)
-    return made(row) if row else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,12 +231,21 @@ def assignment_end(submission: Submission) -> Ended:
     return Ended(is_surplus=slot_id is None, version=version or 0, active_s=active_before or 0.0)
 
 
-def replay(earlier: Judgement, assignment: Assignment) -> Judgement:
-    if earlier.assignment_id != assignment.pk:
+def replay(row: tuple[Any, ...], assignment: Assignment) -> Judgement:
+    """What is stored under the key, if it is what was sent: a correction must not be taken for a repeat and lost."""
+    *columns, is_same = row
+    stored = made(tuple(columns))
+    if stored.assignment_id != assignment.pk:
         raise DomainError(
             "This idempotency key was used for another item. Take a new one for each item.", code="key_reused"
         )
-    return earlier
+    if not is_same:
+        raise DomainError(
+            "This idempotency key was used for another answer to this item, which is kept. To change it, reopen the "
+            "item and submit with a new key.",
+            code="key_reused",
+        )
+    return stored
 
 
 def key_check(key: str) -> None:

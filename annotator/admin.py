@@ -8,9 +8,11 @@ from django.db.models import Model
 from django.http import HttpRequest
 
 from annotator import models
+from annotator.forms.accounts import StaffLoginForm
 from annotator.live import poke, user_topic
 
 admin.site.site_header = admin.site.site_title = "Steelyard"
+admin.site.login_form = StaffLoginForm
 
 
 @admin.register(models.User)

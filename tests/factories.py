@@ -70,6 +70,7 @@ class InvitationFactory(DjangoModelFactory[models.Invitation]):
 
     class Meta:
         model = models.Invitation
+        skip_postgeneration_save = True
 
     class Params:
         secret = factory.LazyFunction(lambda: uuid.uuid4().hex)
@@ -79,6 +80,13 @@ class InvitationFactory(DjangoModelFactory[models.Invitation]):
     digest = factory.LazyAttribute(lambda o: token_digest(o.secret))
     invited_by = factory.SubFactory(UserFactory)
     expires_at = factory.LazyFunction(lambda: timezone.now() + timedelta(days=7))
+
+    @factory.post_generation
+    def led(self, create: bool, extracted: bool | None, **kwargs: Any) -> None:
+        """Whoever invites leads the project; `led=False` is an invitation of somebody who does not any more."""
+        if create and extracted is not False:
+            project, user = self.project, self.invited_by
+            models.Membership.objects.get_or_create(project=project, user=user, defaults={"role": models.Role.LEAD})
 
 
 class ApiTokenFactory(DjangoModelFactory[models.ApiToken]):

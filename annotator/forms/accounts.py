@@ -4,7 +4,8 @@ from typing import Any
 
 from django import forms
 from django.conf import settings
-from django.contrib.auth.forms import AuthenticationForm, BaseUserCreationForm
+from django.contrib.admin.forms import AdminAuthenticationForm
+from django.contrib.auth.forms import AuthenticationForm, UserCreationForm
 from django.utils import timezone
 
 from annotator.models import User
@@ -28,8 +29,15 @@ class LoginForm(AuthenticationForm):
         return cleaned
 
 
-class SignUpForm(BaseUserCreationForm[User]):
-    """User name and password; Django's validators say what is wrong with a weak one."""
+class StaffLoginForm(LoginForm, AdminAuthenticationForm):
+    """The door of the admin site: the same throttle, and only staff comes in."""
+
+
+class SignUpForm(UserCreationForm[User]):
+    """User name and password; Django's validators say what is wrong with a weak one.
+
+    A name that differs from another only in upper and lower case is taken: it would pass for that person.
+    """
 
     class Meta:
         model = User
@@ -38,7 +46,10 @@ class SignUpForm(BaseUserCreationForm[User]):
 
 class PreferencesForm(forms.Form):
     theme = forms.ChoiceField(choices=[(theme, THEME_LABELS[theme]) for theme in THEMES])
-    language = forms.ChoiceField(choices=settings.LANGUAGES)
+    language = forms.ChoiceField(
+        choices=settings.LANGUAGES,
+        help_text="The pages speak English so far; another language sets their direction, dates and messages of forms.",
+    )
 
 
 class TokenForm(forms.Form):

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 from django.db import IntegrityError, transaction
 
+from annotator.access import refuse_archived
 from annotator.authentication import token_digest
 from annotator.errors import DomainError, FieldError, InvalidInput
 from annotator.live import poke, user_topic
@@ -79,9 +80,9 @@ def poke_membership(membership: Membership) -> None:
     poke(user_topic(membership.user), "membership")
 
 
-def lock_members(project: Project) -> None:
+def lock_members(project: Project) -> Project:
     """Changes of members queue up behind the project row: two leads cannot remove each other at once."""
-    Project.objects.select_for_update().get(pk=project.pk)
+    return Project.objects.select_for_update().get(pk=project.pk)
 
 
 def keep_a_lead(membership: Membership) -> None:
@@ -135,14 +136,21 @@ def invitation_find(*, secret: str, now: datetime, lock: bool = False) -> Invita
         raise InvitationGone("This invitation was used before; each is for one person. Ask the lead for another.")
     if invitation.expires_at <= now:
         raise InvitationGone("This invitation has expired. Ask the project's lead for a new one.")
+    if not still_leads(invitation.invited_by, invitation.project):
+        raise InvitationGone("Whoever made this invitation no longer leads the project. Ask its lead for a new one.")
     return invitation
+
+
+def still_leads(user: User, project: Project) -> bool:
+    """Whether what this person hands out still holds: links made in time must not outlive the right to make them."""
+    return Membership.objects.filter(project=project, user=user, role=Role.LEAD, user__is_active=True).exists()
 
 
 @transaction.atomic
 def invitation_accept(*, secret: str, user: User, now: datetime) -> Membership:
     """Make the user a member. Of two who open the link at once, one gets in."""
     invitation = invitation_find(secret=secret, now=now, lock=True)
-    lock_members(invitation.project)
+    refuse_archived(lock_members(invitation.project).archived_at)
     if Membership.objects.filter(project=invitation.project, user=user).exists():
         raise DomainError(
             f"You are already a member of {invitation.project.name}. The link can go to somebody else.",

@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from annotator.authentication import token_digest
 from annotator.errors import DomainError, InvalidInput
-from annotator.models import ApiToken, Invitation, LoginFailure, Membership, Role, User
+from annotator.models import ApiToken, Invitation, LoginFailure, Membership, Project, Role, User
 from annotator.requests import client_address
 from annotator.services import accounts
 from annotator.services.projects import InvitationGone, account_create, invitation_accept, invitation_create
@@ -280,6 +280,40 @@ def test_ended_invitations_say_why() -> None:
             invitation_accept(secret=word, user=UserFactory(), now=now)
 
 
+def test_links_end_with_the_rights_of_whoever_made_them() -> None:
+    """A lead who is removed, steps down or is deactivated does not come back through a link kept in a drawer."""
+    for number, change in enumerate(({"role": Role.VIEWER}, {"is_active": False}, None)):
+        invitation = InvitationFactory(secret=f"kept-{number}", role=Role.LEAD)
+        mine = Membership.objects.filter(project=invitation.project, user=invitation.invited_by)
+        if change is None:
+            mine.delete()
+        elif "role" in change:
+            mine.update(**change)
+        else:
+            User.objects.filter(pk=invitation.invited_by.pk).update(**change)
+        with pytest.raises(InvitationGone, match="no longer leads"):
+            invitation_accept(secret=f"kept-{number}", user=UserFactory(), now=timezone.now())
+        assert Client().get(reverse("annotator:invitation-accept", args=[f"kept-{number}"])).status_code == 410
+
+
+def test_nobody_joins_an_archived_project(client: Client) -> None:
+    invitation = InvitationFactory(secret="known", role=Role.LEAD)
+    Project.objects.filter(pk=invitation.project.pk).update(archived_at=timezone.now())
+    path = reverse("annotator:invitation-accept", args=["known"])
+    assert client.post(path, NEW).status_code == 409
+    assert not User.objects.filter(username="newcomer").exists()
+    client.force_login(UserFactory())
+    assert client.post(path).status_code == 409
+    assert Membership.objects.filter(project=invitation.project).count() == 1  # whoever invited
+
+
+def test_a_name_that_differs_in_case_alone_is_taken(client: Client) -> None:
+    UserFactory(username="Newcomer")
+    InvitationFactory(secret="known")
+    assert client.post(reverse("annotator:invitation-accept", args=["known"]), NEW).status_code == 422
+    assert not User.objects.filter(username="newcomer").exists()
+
+
 def test_member_does_not_use_up_an_invitation() -> None:
     invitation = InvitationFactory(secret="known", role=Role.VIEWER)
     user = member(invitation.project, Role.ANNOTATOR)
@@ -325,4 +359,4 @@ def test_of_two_who_open_a_link_at_once_one_gets_in() -> None:
     for thread in threads:
         thread.join()
     assert len(lost) == 1
-    assert invitation.project.memberships.count() == 1
+    assert invitation.project.memberships.filter(user__in=users).count() == 1

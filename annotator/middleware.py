@@ -16,6 +16,12 @@ READING_METHODS = {"GET", "HEAD", "OPTIONS"}
 STILL_POSSIBLE = ("-archive", "-cancel", "-revoke", "-remove")
 
 
+def changes_something(method: str, name: str) -> bool:
+    """Whether a request by this method to the address of this name is refused in an archived project."""
+    takes_rights = name.endswith(STILL_POSSIBLE) or (method, name) == ("DELETE", "member-detail")
+    return method not in READING_METHODS and not takes_rights
+
+
 @sync_only_middleware
 class DomainErrorMiddleware:
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
@@ -30,7 +36,7 @@ class DomainErrorMiddleware:
     def process_view(self, request: HttpRequest, *view: object) -> None:
         """Say whether this request changes something; archived projects refuse that (docs/decisions/075)."""
         name = request.resolver_match.url_name or "" if request.resolver_match else ""
-        if request.method not in READING_METHODS and not name.endswith(STILL_POSSIBLE):
+        if changes_something(request.method or "", name):
             writing()
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:

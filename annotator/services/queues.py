@@ -70,7 +70,7 @@ def queue_create(
     )
     FormVersion.objects.create(queue=queue, number=1, questions=questions_dump(questions), created_by=created_by)
     GuidelinesVersion.objects.create(queue=queue, number=1, markdown=guidelines, created_by=created_by)
-    Dataset.objects.filter(pk=dataset.pk, frozen_at=None).update(frozen_at=now)
+    Dataset.objects.filter(pk=dataset.pk, frozen_at=None).update(frozen_at=now)  # locked by dataset_check
     audit(queue, created_by, "queue.create", dataset=str(dataset.uid), overlap=overlap)
     if pairs is not None:
         items_from_pairs(queue, pairs_check(pairs))
@@ -211,8 +211,10 @@ def overlap_check(overlap: int) -> None:
         raise invalid("/overlap", "out_of_range", f"Overlap is from 1 to {MAX_OVERLAP} raters an item.")
 
 
-def dataset_check(project: Project, dataset: Dataset) -> None:
-    if dataset.project_id != project.pk or dataset.deleted_at is not None:
+def dataset_check(project: Project, given: Dataset) -> None:
+    """Of the dataset as it is now; it stays so until the transaction ends, so that nobody deletes it meanwhile."""
+    dataset = Dataset.objects.select_for_update(no_key=True).filter(pk=given.pk).first()
+    if dataset is None or dataset.project_id != project.pk or dataset.deleted_at is not None:
         raise invalid("/dataset", "not_found", "There is no such dataset in this project.")
     if dataset.state != Dataset.State.READY:
         raise DomainError(

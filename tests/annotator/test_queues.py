@@ -11,6 +11,7 @@ from annotator.errors import DomainError, InvalidInput
 from annotator.models import Dataset, Item, Queue, Response, Slot
 from annotator.selectors.queues import queue_progress
 from annotator.services import queue_items
+from annotator.services.datasets import dataset_delete
 from annotator.services.queues import (
     queue_build,
     queue_form_edit,
@@ -118,6 +119,15 @@ def test_dataset_must_be_ready_and_of_this_project_and_hold_pairs() -> None:
     with pytest.raises(InvalidInput, match="two responses"):
         queue_of(dataset=dataset_with(2, n_responses=1))
     assert not Queue.objects.exists()
+
+
+def test_a_dataset_deleted_since_it_was_fetched_gets_no_queue() -> None:
+    dataset = dataset_with(2)
+    dataset_delete(dataset=Dataset.objects.get(pk=dataset.pk), user=None, now=NOW)
+    assert dataset.deleted_at is None  # as a request that looked it up before
+    with pytest.raises(InvalidInput, match="no such dataset"):
+        queue_of(dataset=dataset)
+    assert Dataset.objects.get(pk=dataset.pk).frozen_at is None
 
 
 def test_overlap_grows_by_inserts_and_shrinks_by_open_slots_only() -> None:

@@ -1,0 +1,163 @@
+"""Bad settings of a training, over REST: refused with a pointer, or failed in words that say what to do."""
+
+import json
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from annotator.models import Dataset, Project
+from rmeval.models import Run
+from tests.api.engine_runs import (
+    RATED,
+    Outcome,
+    done,
+    failed,
+    pairs,
+    register,
+    stored,
+    submit,
+    train,
+)
+from tests.api.test_families_api import QUICK
+from tests.api.test_runs_api import Api
+from tests.rmeval.conftest import plain_job, project, sent  # noqa: F401 - fixtures
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("sent", "plain_job")]
+
+
+@pytest.mark.parametrize(
+    ("config", "status", "pointer"),
+    [
+        ({"samples": {"dataset": "nope"}}, 422, "/spec/objective_config/samples/dataset"),
+        ({"samples": {"dataset": str(uuid4())}}, 404, "/spec/objective_config/samples"),
+        ({}, 422, "/spec/objective_config/samples"),
+    ],
+)
+def test_samples_are_looked_for_before_the_run(
+    config: dict[str, Any],
+    status: int,
+    pointer: str,
+    project: Project,  # noqa: F811
+) -> None:
+    found = train(stored(project, pairs()), "scalar_head", {}, objective="meta_bt", objective_config=config)
+    assert (found.status, found.pointers) == (status, {pointer})
+    assert found.run is None
+
+
+SPECS: dict[str, tuple[str, dict[str, Any], set[str]]] = {
+    "an unknown objective": ("scalar_head", {"objective": "nope"}, {"/spec/objective"}),
+    "an objective of another family": ("scalar_head", {"objective": "step_bce"}, {"/spec/objective"}),
+    "settings of another objective": ("scalar_head", {"objective_config": {"b": 1}}, {"/spec/objective_config/b"}),
+    "adapters on a frozen backbone": ("embedding_linear", {"lora_rank": 4}, {"/spec/lora_rank"}),
+    "processes on a frozen backbone": ("latent_user", {"processes": 2}, {"/spec/processes"}),
+    "no batch": ("scalar_head", {"batch_pairs": 0}, {"/spec/batch_pairs"}),
+    "batches beyond bounds": ("scalar_head", {"batch_pairs": 10**9}, {"/spec/batch_pairs"}),
+    "everything held out": ("scalar_head", {"validation_share": 1}, {"/spec/validation_share"}),
+    "no processes": ("scalar_head", {"processes": 0}, {"/spec/processes"}),
+    "a rule trained": ("length", {}, {"/spec/reward_model"}),
+    "a checkpoint that is none": ("scalar_head", {"start_from": "nope"}, {"/spec/start_from"}),
+    "an edge that is no number": ("scalar_head", {"max_grad_norm": float("inf")}, {"/spec"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_odd_settings_are_refused(name: str, project: Project) -> None:  # noqa: F811
+    family, spec, pointers = SPECS[name]
+    rows = stored(project, pairs(4))
+    api = Api(project)
+    if family == "length":
+        made = api.post(f"projects/{project.uid}/reward-models/", {"name": "a rule", "family": family})
+        model = made.json()["uid"]
+    else:
+        model = register(api, project, family, {})
+    found = submit(
+        api, project, "train_rm", {**QUICK, "reward_model": model, "source": {"dataset": str(rows.uid)}, **spec}
+    )
+    assert found.status in (400, 404, 422), (found.status, found.run and found.run.error)
+    assert pointers <= found.pointers or found.status == 400, found.answer
+    assert not Run.objects.exists()
+
+
+def study(project: Project, **spec: Any) -> Outcome:  # noqa: F811
+    api = Api(project)
+    rows = stored(project, pairs())
+    model = register(api, project, spec.pop("family", "scalar_head"), spec.pop("config", {}))
+    settings = {"epochs": 1, "batch_pairs": 8, "max_steps": 1, **spec.pop("settings", {})}
+    full = {"reward_model": model, "source": {"dataset": str(rows.uid)}, "n_seeds": 1, "settings": settings, **spec}
+    return submit(api, project, "train_study", full)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"question": "learning_curve", "shares": [0.5, 1.0], "settings": {"validation_share": 0}},
+        {"question": "learning_curve", "shares": []},
+        {"question": "learning_curve", "shares": [0.5, 1.0], "settings": {"nope": 1}},
+        {"question": "grid", "grid": {"nope": [1, 2]}},
+        {"question": "grid", "grid": {"config.nope": [1, 2]}},
+        {"question": "grid", "grid": {"learning_rate": [1e-3, "fast"]}},
+        {"question": "grid", "grid": {"epochs": [1, 2], "seed": []}},
+        {"question": "grid", "grid": {"epochs": [1, 1]}},
+        {"question": "learning_curve", "shares": [0.5, 0.5]},
+        {"question": "compare", "arms": [{"name": "one"}]},
+        {"question": "compare", "arms": [{"name": "one"}, {"name": "two", "settings": {"objective": "step_bce"}}]},
+    ],
+    ids=lambda spec: json.dumps(spec)[:60],
+)
+def test_odd_studies_are_refused(spec: dict[str, Any], project: Project) -> None:  # noqa: F811
+    found = study(project, **spec)
+    assert found.status == 422, (found.status, found.run and found.run.error)
+    assert found.pointers
+
+
+def test_an_arm_is_checked_together_with_the_reward_model(project: Project) -> None:  # noqa: F811
+    """Weights name attributes that the reward model has, and the arm alone does not; or that neither has."""
+    config = {"attributes": ["charm", "wit"]}
+    for weights, words in (({"charm": 1, "wit": 2}, "none of 32"), ({"helpfulness": 1}, "heavier")):
+        arms = [{"name": "plain"}, {"name": "heavier", "config": {"weights": weights}}]
+        found = study(project, question="compare", arms=arms, family="multi_attribute", config=config)
+        assert found.status == 202, found.answer
+        failed(found, words)
+
+
+def checkpoint(rows: Dataset, family: str, **config: Any) -> str:
+    found = train(rows, family, config, max_steps=1)
+    assert found.run is not None, found.answer
+    assert found.run.state == "done", found.run.error
+    return str((found.run.result or {})["checkpoint"])
+
+
+@pytest.mark.parametrize(
+    ("first", "backbone", "then", "config"),
+    [
+        ("scalar_head", "tiny-causal", "scalar_head", {}),
+        ("scalar_head", "tiny-encoder", "autoregressive", {}),
+        ("scalar_head", "tiny-causal", "autoregressive", {}),
+        ("scalar_head", "tiny-encoder", "gated", RATED),
+    ],
+)
+def test_going_on_from_what_does_not_fit(
+    first: str,
+    backbone: str,
+    then: str,
+    config: dict[str, Any],
+    project: Project,  # noqa: F811
+) -> None:
+    rows = stored(project, pairs())
+    start = checkpoint(rows, first, backbone=backbone)
+    failed(train(rows, then, config, start_from=start), "start")
+
+
+def test_going_on_from_another_family_says_what_was_taken(project: Project) -> None:  # noqa: F811
+    rows = stored(project, pairs())
+    found = train(rows, "twin_head", {}, start_from=checkpoint(rows, "scalar_head"))
+    done(found, {})
+    assert "the head is new" in found.logs
+
+
+def test_going_on_from_a_rule(project: Project) -> None:  # noqa: F811
+    rows = stored(project, pairs())
+    api = Api(project)
+    rule = api.post(f"projects/{project.uid}/reward-models/", {"name": "Length", "family": "length"}).json()
+    failed(train(rows, "scalar_head", {}, start_from=rule["checkpoint"]), "rule")

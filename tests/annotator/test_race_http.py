@@ -27,7 +27,8 @@ from tests.annotator.test_race import check_invariants
 from tests.factories import ApiTokenFactory, member
 from tests.web import Web, test_database_url, web_processes
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(300)]
+# The limit is the test's own: making the database of the session may take minutes on a busy machine.
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(300, func_only=True)]
 
 
 class Rater:
@@ -98,14 +99,13 @@ def test_web_killed_in_the_middle_of_submits() -> None:
     people = [Rater(queue, number) for number in range(6)]
     with web_processes(2, test_database_url(), STEELYARD_DATABASE_POOL="4") as webs:
         over = threading.Event()
-        killer = threading.Thread(target=kill_in_turn, args=(webs, over))
-        killer.start()
-        try:
-            with ThreadPoolExecutor(6) as pool:
+        with ThreadPoolExecutor(7) as pool:
+            killer = pool.submit(kill_in_turn, webs, over)
+            try:
                 keys = [key for found in pool.map(lambda person: person.work(webs), people) for key in found]
-        finally:
-            over.set()
-            killer.join()
+            finally:
+                over.set()
+        killer.result()  # a process that did not come back is said, not only written to the log
     assert len(keys) == 90
     check_keys(queue, keys)
     check_invariants(queue, submitted=90)

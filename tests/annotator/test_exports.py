@@ -1,6 +1,7 @@
 """Exports: the files load with `datasets` unchanged, stream in flat memory, and say what they are."""
 
 import asyncio
+import io
 import json
 import tracemalloc
 from collections.abc import Iterator
@@ -18,10 +19,12 @@ from django.utils import timezone
 from annotator.errors import DomainError, InvalidInput
 from annotator.models import Dataset, Queue, Role, Snapshot
 from annotator.services.exports import dataset_export, snapshot_export
+from annotator.services.imports import dataset_import
 from annotator.services.snapshots import snapshot_create, snapshot_cut
 from annotator.streaming import in_thread
 from tests.factories import (
     ApiTokenFactory,
+    DatasetFactory,
     ItemFactory,
     JudgementFactory,
     PreferenceFactory,
@@ -29,6 +32,7 @@ from tests.factories import (
     member,
 )
 from workers.data.exporters import export_labels
+from workers.data.rows import Limits
 
 pytestmark = pytest.mark.django_db
 TEXTS = ["{'quoted'}", " ", "مرحبا", "你好 👩‍👩‍👧", "line\none\u2028two"]
@@ -149,6 +153,24 @@ def test_dataset_with_known_preferences_is_exported_alike(client: Client) -> Non
     dataset.state = Dataset.State.IMPORTING
     with pytest.raises(DomainError, match="importing"):
         dataset_export(dataset=dataset, label="raw", file="jsonl")
+
+
+def test_rated_pairs_of_equal_helpfulness_are_left_out_of_a_dpo_file() -> None:
+    """HelpSteer2's own recipe: the higher helpfulness is chosen, equal pairs are dropped."""
+    ratings = [(4, 2), (3, 3), (1, 2), (0, 0), (2, 2)]
+    rows = [
+        {"prompt": f"q{i}", "response": f"{side}{i}", "helpfulness": value, "correctness": 4}
+        for i, pair in enumerate(ratings)
+        for side, value in zip("xy", pair, strict=True)
+    ]
+    dataset = DatasetFactory(state=Dataset.State.IMPORTING, format="")
+    file = io.BytesIO("\n".join(map(json.dumps, rows)).encode())
+    dataset_import(dataset=dataset, stream=file, limits=Limits(), clock=timezone.now)
+    dataset.refresh_from_db()
+    assert (dataset.n_examples, dataset.n_preferences) == (5, 5)
+    exported = b"".join(dataset_export(dataset=dataset, label="trl-preference", file="jsonl").chunks())
+    pairs = [json.loads(line) for line in exported.splitlines()]
+    assert [(row["chosen"], row["rejected"]) for row in pairs] == [("x0", "y0"), ("y2", "x2")]
 
 
 @pytest.mark.django_db(transaction=True)

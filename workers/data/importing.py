@@ -86,7 +86,16 @@ def _joined(chosen: Any, parsed: Iterable[ParsedExample | RowError]) -> Iterator
             except RowProblem as problem:
                 yield RowError(item.line, problem.code, problem.detail)
         else:
-            yield held
+            yield _checked(chosen, held)
             held = item
     if held is not None:
-        yield held
+        yield _checked(chosen, held)
+
+
+def _checked(chosen: Any, example: ParsedExample) -> ParsedExample | RowError:
+    """An example to which no further row belongs, unless the format wants more of it."""
+    try:
+        chosen.check_joined(example)
+    except RowProblem as problem:
+        return RowError(example.line, problem.code, problem.detail)
+    return example

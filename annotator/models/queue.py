@@ -55,6 +55,11 @@ class Queue(UidModel):
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def exceeds_overlap(self) -> bool:
+        """More slots are planned than items x overlap: it was lowered while work on them was begun or done."""
+        return self.n_slots > self.n_items * self.overlap
+
 
 class FormVersion(models.Model):
     """The questions of a queue, as a list of {type, name, ...}. A change makes a new version; answers keep theirs."""

@@ -1,6 +1,7 @@
 """One rater, one item: claim, keep, save a draft, give back. Submitting is in judgements.py."""
 
 from datetime import datetime
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -11,6 +12,7 @@ from annotator.errors import DomainError, FieldError, InvalidInput
 from annotator.live import poke
 from annotator.models import Assignment, Exclusion, Flag, Judgement, Queue, QueueRater, Rater
 from annotator.services import slots
+from annotator.services.queue_items import slots_trim
 from annotator.validation import invalid, require_storable
 
 SKIP_REASONS = {
@@ -164,6 +166,8 @@ def assignment_skip(*, assignment: Assignment, reason: str, now: datetime, detai
     Assignment.objects.filter(pk=assignment.pk).update(state=Assignment.State.SKIPPED, ended_at=now)
     counts, _ = QueueRater.objects.get_or_create(queue_id=assignment.queue_id, rater_id=assignment.rater_id)
     QueueRater.objects.filter(pk=counts.pk).update(n_skipped=F("n_skipped") + 1, last_at=now)
+    if assignment.queue.exceeds_overlap:
+        transaction.on_commit(partial(slots_trim, assignment.queue_id, [assignment.item_id]))
     poke(f"queue.{assignment.queue.uid}", "skip")
 
 

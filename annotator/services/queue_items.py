@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from django.db import connection
+from django.db import connection, transaction
 
 from annotator.errors import InvalidInput
 from annotator.models import Queue
@@ -112,10 +112,13 @@ FROM (
   CROSS JOIN LATERAL (
     SELECT count(*) AS n FROM annotator_slot WHERE item_id = item.id AND stage = 0 AND state <> 3
   ) AS planned
-  WHERE item.queue_id = %(queue)s
+  WHERE item.queue_id = %(queue)s{among}
 ) AS open
 WHERE annotator_slot.id = open.id AND annotator_slot.state = 0 AND open.place <= open.n - %(overlap)s
 """
+
+VOID_SLOTS_OF_ALL = VOID_SLOTS.format(among="")
+VOID_SLOTS_OF_SOME = VOID_SLOTS.format(among=" AND item.id = ANY(%(items)s)")
 
 COUNT_SLOTS = """
 SELECT count(*) FROM annotator_item AS item
@@ -169,9 +172,27 @@ def slots_fit(queue: Queue) -> None:
     Answers that came too late for the slots there were fill the new ones before anybody else can.
     """
     with connection.cursor() as cursor:
-        for statement in (UNVOID_SLOTS, ADD_SLOTS, VOID_SLOTS, FILL_SURPLUS, COUNT_SLOTS):
+        for statement in (UNVOID_SLOTS, ADD_SLOTS, VOID_SLOTS_OF_ALL, FILL_SURPLUS, COUNT_SLOTS):
             cursor.execute(statement, parameters(queue))
         queue.n_slots = cursor.fetchone()[0]
+
+
+@transaction.atomic
+def slots_trim(queue_id: int, item_ids: list[int]) -> int:
+    """Void slots of these items that were given back and are more than the overlap asks for. Returns how many.
+
+    There are such slots only where the overlap was lowered while work was begun. To be called once the slots are
+    committed as open: the queue's lock, taken first, keeps two callers from voiding the last slot of an item.
+    """
+    queue = Queue.objects.select_for_update(no_key=True).get(pk=queue_id)
+    if not queue.exceeds_overlap:
+        return 0
+    with connection.cursor() as cursor:
+        cursor.execute(VOID_SLOTS_OF_SOME, {"queue": queue.pk, "overlap": queue.overlap, "items": item_ids})
+        n_void = cursor.rowcount
+    queue.n_slots -= n_void
+    queue.save(update_fields=["n_slots"])
+    return n_void
 
 
 def parameters(queue: Queue) -> dict[str, Any]:

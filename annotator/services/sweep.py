@@ -1,11 +1,13 @@
 """Periodic upkeep of queues: leases that ran out, and queues whose builder died."""
 
 from datetime import datetime, timedelta
+from functools import partial
 
 from django.db import connection, transaction
 
 from annotator.live import poke
 from annotator.models import Queue
+from annotator.services.queue_items import slots_trim
 
 BATCH = 500
 ASK_AGAIN_AFTER = timedelta(minutes=1)
@@ -33,7 +35,8 @@ WITH due AS (
   WHERE assignment.item_id = due.item_id AND assignment.rater_id = due.rater_id
     AND assignment.lease_token = due.lease_token AND assignment.state = 'active'
 )
-SELECT queue.uid, count(*) FROM due JOIN annotator_queue AS queue ON queue.id = due.queue_id GROUP BY queue.uid
+SELECT queue.uid, queue.id, count(*), array_agg(due.item_id), queue.n_slots > queue.n_items * queue.overlap
+FROM due JOIN annotator_queue AS queue ON queue.id = due.queue_id GROUP BY queue.id
 """
 
 # A lease lasts at least five times the median answer of the queue, so that slow material is not torn from readers.
@@ -67,9 +70,11 @@ def expire_batch(*, now: datetime, batch: int) -> int:
     with connection.cursor() as cursor:
         cursor.execute(EXPIRE, {"now": now, "batch": batch})
         freed = cursor.fetchall()
-    for uid, _ in freed:
+    for uid, queue_id, _, item_ids, exceeds_overlap in freed:
         poke(f"queue.{uid}", "expired")
-    return sum(n for _, n in freed)
+        if exceeds_overlap:
+            transaction.on_commit(partial(slots_trim, queue_id, item_ids))
+    return sum(n for _, _, n, _, _ in freed)
 
 
 def leases_adapt() -> int:

@@ -2,15 +2,18 @@
 
 import random
 from collections import Counter
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import timedelta
 
 import pytest
 from django.template.loader import get_template
 
 from annotator.errors import DomainError, InvalidInput
-from annotator.models import Dataset, Item, Queue, Response, Slot
+from annotator.models import Assignment, Dataset, Item, Queue, Response, Slot
 from annotator.selectors.queues import queue_progress
 from annotator.services import queue_items
+from annotator.services.assignments import assignment_skip
 from annotator.services.datasets import dataset_delete
 from annotator.services.queues import (
     queue_build,
@@ -19,6 +22,7 @@ from annotator.services.queues import (
     queue_overlap_set,
     queue_state_set,
 )
+from annotator.services.sweep import leases_expire
 from annotator.task_types import TASK_TYPES
 from tests.annotator.queue_helpers import FORM, NOW, claim, dataset_with, held, queue_of, raters, submit
 
@@ -146,6 +150,33 @@ def test_overlap_grows_by_inserts_and_shrinks_by_open_slots_only() -> None:
     queue_overlap_set(queue=queue, overlap=2, actor=None)
     assert queue.n_slots == 6
     assert not Slot.objects.filter(slot_no__gt=3).exists()
+
+
+def test_a_slot_given_back_after_overlap_was_lowered_is_not_offered_again(
+    django_capture_on_commit_callbacks: Callable[..., AbstractContextManager[object]],
+) -> None:
+    queue = queue_of(1, overlap=3)
+    first, _, _ = (held(queue, rater) for rater in raters(3))
+    queue_overlap_set(queue=queue, overlap=1, actor=None)
+    assert queue.n_slots == 3
+    with django_capture_on_commit_callbacks(execute=True):
+        assignment_skip(assignment=fresh(first), reason="unclear", now=NOW)
+    assert n_planned(queue) == 2
+    with django_capture_on_commit_callbacks(execute=True):
+        leases_expire(now=NOW + timedelta(days=1))  # both at once: one slot of the item has to stay
+    assert n_planned(queue) == 1
+
+
+def n_planned(queue: Queue) -> int:
+    queue.refresh_from_db()
+    n = Slot.objects.filter(queue=queue).exclude(state=Slot.State.VOID).count()
+    assert queue.n_slots == n
+    return n
+
+
+def fresh(assignment: Assignment) -> Assignment:
+    """As a later request reads it, its queue included."""
+    return Assignment.objects.select_related("queue").get(pk=assignment.pk)
 
 
 def test_versions_of_form_and_guidelines() -> None:

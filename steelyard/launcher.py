@@ -279,8 +279,15 @@ def explain(error: OSError, home: Path) -> str:
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return f"no space left on the disk that holds {home}"
     if error.errno in {errno.ENOTDIR, errno.EEXIST}:
-        return f"{where} is a file where a folder is needed; set STEELYARD_HOME to a folder"
+        return f"{first_file(Path(where))} is a file where a folder is needed; set STEELYARD_HOME to a folder"
+    if error.errno == errno.ENOENT:
+        return f"{where} cannot be made; set STEELYARD_HOME to a folder that exists or can be made"
     return f"{where}: {error.strerror or error}"
+
+
+def first_file(path: Path) -> Path:
+    """The part of a path that is a file, so that nothing can lie in it; the path itself when none is."""
+    return next((part for part in [*reversed(path.parents), path] if part.exists() and not part.is_dir()), path)
 
 
 def main(argv: list[str] | None = None) -> int:

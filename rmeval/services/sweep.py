@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db import transaction
-from django.db.models import DurationField, ExpressionWrapper, F, Value
+from django.db.models import DurationField, ExpressionWrapper, F, Q, Value
 from django.db.models.functions import Greatest
 
 from rmeval.models import Run
+from rmeval.services.placement import run_queue
 from rmeval.services.runs import run_finish, run_note, run_poke, run_requeue
 from rmeval.services.submission import run_enqueue
 
@@ -100,7 +101,14 @@ def waiting_runs_wake(*, now: datetime, picked_up_within: timedelta) -> int:
     runs = list(waiting)
     for run in runs:
         Run.objects.filter(pk=run.pk).update(enqueued_at=now)
-        run_note(run, "Not picked up yet; enqueued again", attempt=run.attempt)
+        if not is_behind_others(run):
+            run_note(run, "Not picked up yet; enqueued again", attempt=run.attempt)
         run_poke(run, "progress")
         run_enqueue(run)
     return len(runs)
+
+
+def is_behind_others(run: Run) -> bool:
+    """Whether the run waits its turn, which is no news: one before it is in work or waits on the same queue."""
+    ahead = Q(state=Run.State.RUNNING) | Q(state=Run.State.QUEUED, pk__lt=run.pk)
+    return Run.objects.filter(ahead, environment__queue=run_queue(run)).exists()

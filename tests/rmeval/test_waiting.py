@@ -81,6 +81,19 @@ def test_the_sweep_keeps_the_queue(trained: Checkpoint, dataset: Dataset, sent: 
     assert sent == [(str(run.uid), "default")] * 2
 
 
+def test_waiting_for_ones_turn_is_no_news(trained: Checkpoint, dataset: Dataset, sent: Sent) -> None:
+    first, second = training(trained, dataset), training(trained, dataset)
+
+    def told_after(minutes: int) -> list[Run]:
+        sweep_once(timezone.now() + timedelta(minutes=minutes))
+        return [run for run in (first, second) if run.events.filter(message__startswith="Not picked up").exists()]
+
+    assert told_after(5) == [first]
+    Run.objects.filter(pk=first.pk).update(state="done")
+    assert told_after(15) == [first, second]
+    assert len(sent) == 2 + 2 + 1  # the message to the broker is repeated in any case
+
+
 def test_a_queued_run_says_what_it_waits_for(trained: Checkpoint, dataset: Dataset, sent: Sent) -> None:
     first, second, third = (training(trained, dataset) for _ in range(3))
     other = submit(trained, dataset)

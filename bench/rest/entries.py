@@ -47,6 +47,9 @@ ENTRIES: dict[str, Entry] = {
         ],
         test=rows.overall_pairs,
     ),
+    "ultrafeedback-pairs": Entry(
+        "UltraFeedback", rows.ultrafeedback, [Stage("scalar_head", "scalar_head", READS_256, {"epochs": 2})]
+    ),
     "tulu": Entry(
         "Tulu human evaluation",
         rows.tulu,

@@ -1,6 +1,7 @@
 """A causal model to start from where none is at hand: a small one, trained here on the texts of the training rows."""
 
 from pathlib import Path
+from typing import Any
 
 from bench.rest.rows import Row, Rows
 
@@ -12,7 +13,7 @@ def small_model(folder: Path, rows: Rows) -> str:
     from workers.nn.small_lm import make_small_lm
 
     folder.mkdir(parents=True)
-    items = [(row["prompt"], response) for row in rows for response in responses(row)]
+    items: Any = [(row["prompt"], response) for row in rows for response in responses(row)]
     make_small_lm(folder, items, width=WIDTH, layers=LAYERS, n_steps=N_STEPS, batch=16)
     return str(folder)
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.workers.making import LocalRun, make_pairs
+from tests.workers.making import LocalRun, make_pairs, turn
 from workers.families import FAMILIES
 from workers.families.base import Item
 from workers.nn.features import encode_features
@@ -15,7 +15,7 @@ from workers.specs import parse_spec
 
 
 def item(text: str) -> Item:
-    return [{"role": "user", "content": "Can ducks fly?"}], [{"role": "assistant", "content": text}]
+    return [turn("user", "Can ducks fly?")], [turn("assistant", text)]
 
 
 @pytest.mark.parametrize("family", ["scalar_head", "mixture"])

@@ -281,8 +281,10 @@ def as_uuid(text: object) -> UUID:
         return UUID(int=0)
 
 
-def check_ready(source: PairSource, *, pointer: str = "/source", needs_preferences: bool = True) -> None:
-    """Refuse a source that is still filling, or that has no decided preference where one is needed."""
+def check_ready(
+    source: PairSource, *, pointer: str = "/source", needs_preferences: bool = True, least_decided: int = 1
+) -> None:
+    """Refuse a source that is still filling, or that has fewer decided preferences than are needed."""
     if source.row.state != "ready":
         detail = f"{source.name} is {source.row.state}, not ready. Wait until it is, or choose another."
         raise InvalidInput(detail, code="source_not_ready", errors=[FieldError(pointer, "source_not_ready", detail)])
@@ -292,3 +294,9 @@ def check_ready(source: PairSource, *, pointer: str = "/source", needs_preferenc
             "Choose a dataset imported with them, or a snapshot of a queue."
         )
         raise InvalidInput(detail, code="no_preferences", errors=[FieldError(pointer, "no_preferences", detail)])
+    if needs_preferences and least_decided > 1 and (n := source.decided()[:least_decided].count()) < least_decided:
+        detail = (
+            f"{source.name} has {n} pairs with a chosen and a rejected response; {least_decided} are needed. "
+            "Choose a source with more decided pairs."
+        )
+        raise InvalidInput(detail, code="too_few_pairs", errors=[FieldError(pointer, "too_few_pairs", detail)])

@@ -69,11 +69,14 @@ def check_checkpoint(project: Project, value: Any, pointer: str) -> None:
         raise missing("This project has no such checkpoint.", pointer)
 
 
-def check_source(project: Project, value: Any, pointer: str, *, needs_preferences: bool = True) -> None:
+def check_source(
+    project: Project, value: Any, pointer: str, *, needs_preferences: bool = True, least_decided: int = 1
+) -> None:
     for key in ("dataset", "snapshot"):
         if value.get(key):
             as_uid(value[key], f"{pointer}/{key}")
-    check_ready(source_of(project, value, pointer=pointer), pointer=pointer, needs_preferences=needs_preferences)
+    source = source_of(project, value, pointer=pointer)
+    check_ready(source, pointer=pointer, needs_preferences=needs_preferences, least_decided=least_decided)
 
 
 def needs_preferences(job: Any, spec: dict[str, Any], reward_model: RewardModel | None) -> bool:
@@ -109,9 +112,17 @@ def check_references(project: Project, spec: dict[str, Any]) -> None:
             check_checkpoint(project, spec[name], f"/spec/{name}")
 
 
-def check_sources(project: Project, spec: dict[str, Any], *, needs_preferences: bool = True) -> None:
+def check_sources(
+    project: Project, spec: dict[str, Any], *, needs_preferences: bool = True, least_decided: int = 1
+) -> None:
     """Every source a spec names must be of its project, readable and not empty."""
     if spec.get("source"):
-        check_source(project, spec["source"], "/spec/source", needs_preferences=needs_preferences)
+        check_source(
+            project,
+            spec["source"],
+            "/spec/source",
+            needs_preferences=needs_preferences,
+            least_decided=least_decided,
+        )
     for index, source in enumerate(spec.get("evaluate_on") or []):
         check_source(project, source, f"/spec/evaluate_on/{index}")

@@ -42,7 +42,8 @@ def run_submit(
     check_model(project, spec)
     check_backbones(spec)
     reward_model = reward_model_of(project, spec)
-    check_sources(project, spec, needs_preferences=needs_preferences(job, spec, reward_model))
+    learns = needs_preferences(job, spec, reward_model)
+    check_sources(project, spec, needs_preferences=learns, least_decided=getattr(job, "least_decided", 1))
     check_fit(job, spec, reward_model)
     check_further_sources(project, kind, spec, reward_model)
     try:

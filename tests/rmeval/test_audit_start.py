@@ -7,6 +7,7 @@ from django.urls import reverse
 from annotator.models import Dataset, Project, Role
 from rmeval.models import RewardModel, Run
 from tests.factories import DatasetFactory
+from tests.rmeval.conftest import fill
 from tests.rmeval.test_audit import fill_noisy, model_of
 from tests.rmeval.test_pages import client_of
 from workers.tasks import run_job
@@ -61,6 +62,14 @@ def test_a_refused_audit_says_why_at_its_top(project: Project, noisy: Dataset, r
     answer = researcher.post(address(project), {"source": f"dataset:{elsewhere.uid}"})
     assert answer.status_code == 422
     assert "Another project" not in answer.content.decode()
+    assert not Run.objects.exists()
+
+
+def test_too_few_pairs_are_refused_before_the_run(project: Project, researcher: Client) -> None:
+    few = fill(DatasetFactory(project=project, name="Few"), n=19)
+    page = researcher.post(address(project), {"source": f"dataset:{few.uid}", "members": "5"})
+    assert page.status_code == 422
+    assert "Few has 19 pairs with a chosen and a rejected response; 20 are needed." in page.content.decode()
     assert not Run.objects.exists()
 
 

@@ -12,6 +12,8 @@ from workers.jobs.base import Source
 from workers.specs import SpecModel
 
 MIN_MEMBERS = 3
+MIN_PAIRS = 20
+"""Pairs with a preferred response; fewer tell nothing."""
 MAX_EPOCHS = 3
 
 
@@ -25,6 +27,7 @@ class AuditLabels:
 
     title: ClassVar[str] = "Audit labels"
     queue: ClassVar[Literal["default", "gpu"]] = "gpu"
+    least_decided: ClassVar[int] = MIN_PAIRS
 
     class Spec(SpecModel):
         """What to audit, and how."""

@@ -16,6 +16,7 @@ from workers.context import JobContext
 from workers.environment import describe_environment, keep_freed_memory, peak_rss_mib
 from workers.errors import JobError
 from workers.families import FAMILIES
+from workers.jobs.audit_labels import MIN_PAIRS
 from workers.nn.audit_members import PairFeatures, Recipe, Watch, member_margins
 from workers.nn.features import compute_features
 from workers.nn.heads import DeepHead, Head, ScalarHead
@@ -39,7 +40,6 @@ from workers.stats.label_audit import (
     u_shape,
 )
 
-MIN_PAIRS = 20
 MOST_SUSPECTS = 200
 TABLE = "strengths.csv"
 COLUMNS = (

@@ -1,5 +1,6 @@
 """Home, projects, members and invitations."""
 
+from collections.abc import Collection
 from uuid import UUID
 
 from django.contrib import messages
@@ -123,23 +124,28 @@ def member_list(request: HttpRequest, uid: UUID) -> HttpResponse:
 
 
 def render_members(request: HttpRequest, project: Project, status: int = 200, **more: object) -> HttpResponse:
+    members = project_members(project=project)
+    leads = {row.user_id for role, rows in members if role == Role.LEAD for row in rows if row.user.is_active}
     context: dict[str, object] = {
         "project": project,
-        "members": project_members(project=project),
+        "members": members,
         "roles": Role.choices,
         "role_meanings": [(role.label, meaning) for role, meaning in ROLE_MEANINGS.items()],
-        "invitations": [(row, invitation_state(row)) for row in project_invitations(project=project)],
+        "invitations": [(row, invitation_state(row, leads)) for row in project_invitations(project=project)],
         "invitation_form": InvitationForm(),
     }
     return render(request, "annotator/member_list.html", context | more, status=status)
 
 
-def invitation_state(invitation: Invitation) -> str:
+def invitation_state(invitation: Invitation, leads: Collection[int]) -> str:
+    """In one word; a link ends with the right of whoever made it to invite."""
     if invitation.accepted_at:
         return "accepted"
     if invitation.revoked_at:
         return "revoked"
-    return "expired" if invitation.expires_at <= timezone.now() else "open"
+    if invitation.expires_at <= timezone.now():
+        return "expired"
+    return "open" if invitation.invited_by_id in leads else "void"
 
 
 @login_required

@@ -294,6 +294,10 @@ def test_links_end_with_the_rights_of_whoever_made_them() -> None:
         with pytest.raises(InvitationGone, match="no longer leads"):
             invitation_accept(secret=f"kept-{number}", user=UserFactory(), now=timezone.now())
         assert Client().get(reverse("annotator:invitation-accept", args=[f"kept-{number}"])).status_code == 410
+        lead = Client()
+        lead.force_login(member(invitation.project, Role.LEAD))
+        listed = lead.get(reverse("annotator:member-list", args=[invitation.project.uid])).content.decode()
+        assert "void: its maker leads no more" in listed
 
 
 def test_nobody_joins_an_archived_project(client: Client) -> None:

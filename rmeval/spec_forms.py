@@ -14,24 +14,35 @@ from django.utils.safestring import SafeString
 from pydantic import BaseModel
 
 from annotator.errors import FieldError
+from workers.described import help_text, resolved
 
 TEXT_AREA_ROWS = 3
-LIMITS = {
-    "minimum": "at least {}",
-    "exclusiveMinimum": "more than {}",
-    "maximum": "at most {}",
-    "exclusiveMaximum": "less than {}",
-}
+TEXTS = ["a", "b"]
 
 
 class JsonField(forms.JSONField):
-    """Numbers too long and nesting too deep for Python are no JSON to a person either."""
+    """Numbers too long and nesting too deep for Python are no JSON to a person either.
+
+    `shape` is an example of what is wanted. Where it is a list of texts, texts with commas or line breaks between them
+    do as well.
+    """
+
+    def __init__(self, *args: Any, shape: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.shape = shape
+        self.error_messages["invalid"] = f"This is not JSON. Write it like {json.dumps(shape)}."
 
     def to_python(self, value: Any) -> Any:
         try:
             return super().to_python(value)
-        except (ValueError, RecursionError) as error:
+        except (forms.ValidationError, ValueError, RecursionError) as error:
+            if self.shape == TEXTS and isinstance(value, str) and not set(value) & set('[]{}"'):
+                return [part.strip() for part in value.replace("\n", ",").split(",") if part.strip()]
             raise forms.ValidationError(self.error_messages["invalid"], code="invalid") from error
+
+    def prepare_value(self, value: Any) -> Any:
+        """Nothing is an empty field, not the word null."""
+        return "" if value is None else super().prepare_value(value)
 
     def bound_data(self, data: Any, initial: Any) -> Any:
         """What was typed, also where it cannot be parsed."""
@@ -98,19 +109,6 @@ def spec_form(
     return cast(type[SpecForm], type(f"{model.__name__}Form", (SpecForm,), body))
 
 
-def resolved(field: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
-    """Follow $ref and drop the null branch of an optional field; the field's own words win."""
-    own: dict[str, Any] = {key: field[key] for key in ("title", "description", "default") if key in field}
-    if "$ref" in field:
-        return {**resolved(schema["$defs"][field["$ref"].rsplit("/", 1)[-1]], schema), **own}
-    if "allOf" in field and len(field["allOf"]) == 1:
-        return {**resolved(field["allOf"][0], schema), **own}
-    if "anyOf" in field:
-        branches = [branch for branch in field["anyOf"] if branch.get("type") != "null"]
-        return {**resolved(branches[0], schema), **own} if branches else own
-    return field
-
-
 def form_field(name: str, field: dict[str, Any]) -> forms.Field:
     default = field.get("default")
     options: dict[str, Any] = {
@@ -135,20 +133,25 @@ def form_field(name: str, field: dict[str, Any]) -> forms.Field:
     if kind == "number":
         return forms.FloatField(initial=default, widget=number_input(field, step="any"), **options)
     if kind in {"object", "array"}:
-        initial = json.dumps(default) if default not in (None, {}, []) else ""
-        return JsonField(initial=initial or None, widget=forms.Textarea({"rows": TEXT_AREA_ROWS}), **options)
+        area = forms.Textarea({"rows": TEXT_AREA_ROWS})
+        return JsonField(initial=default or None, widget=area, shape=example_of(field), **options)
     if examples := field.get("examples"):
         options["widget"] = SuggestInput([str(example) for example in examples])
-    return forms.CharField(initial=default, **options)
+    # A default with white space at an end ("Bearer ") means it; elsewhere it comes from pasting.
+    is_spaced = isinstance(default, str) and default != default.strip()
+    return forms.CharField(initial=default, strip=not is_spaced, **options)
+
+
+def example_of(field: dict[str, Any]) -> Any:
+    """The shape of a list or an object, for those who write it by hand."""
+    inner = field.get("items") or field.get("additionalProperties")
+    kind = inner.get("type") if isinstance(inner, dict) else None
+    value = {"string": "a", "integer": 1, "number": 0.5}.get(str(kind), "a" if field["type"] == "object" else {})
+    if field["type"] == "object":
+        return {"name": value}
+    return TEXTS if value == "a" else [value]
 
 
 def number_input(field: dict[str, Any], *, step: str) -> forms.NumberInput:
     """No min and max attributes: the model refuses a wrong number and says why, which the browser does less well."""
     return forms.NumberInput({"step": step, "placeholder": "none" if field.get("default") is None else ""})
-
-
-def help_text(field: dict[str, Any]) -> str:
-    said = [text.format(field[key]) for key, text in LIMITS.items() if key in field]
-    description = str(field.get("description", "")).strip()
-    tail = f" ({', '.join(said)})" if said else ""
-    return f"{description}{tail}"

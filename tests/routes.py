@@ -168,6 +168,7 @@ API: dict[str, Route] = {
     "rmeval-api:checkpoint-export": on("checkpoint", get=READERS),
     "rmeval-api:reward-model-detail": on("reward_model", get=READERS),
     "rmeval-api:checkpoint-scores": on("checkpoint", post=RESEARCHERS),
+    "rmeval-api:settings": at(get=SIGNED_IN),
     "rmeval-api:leaderboard": on("dataset", get=READERS),
     "rmeval-api:compare": Route(
         query={"a": "checkpoint", "b": "other_checkpoint", "dataset": "dataset"}, allowed={"get": READERS}

@@ -49,7 +49,9 @@ class ProjectRewardModels(APIView):
 
     class Input(serializers.Serializer[Any]):
         name = serializers.CharField(max_length=200)
-        family = serializers.CharField(max_length=60, help_text="scalar_head, length or random.")
+        family = serializers.CharField(
+            max_length=60, help_text="scalar_head, length and so on: GET /api/v1/settings/ lists them."
+        )
         config = serializers.DictField(required=False, help_text="Settings of the family; the rest takes its default.")
         source = serializers.CharField(  # type: ignore[assignment]
             required=False, help_text="Short for config.backbone: a Hugging Face id or a local folder."

@@ -84,8 +84,12 @@ class ProjectRuns(APIView):
     """Runs of a project."""
 
     class Input(serializers.Serializer[Any]):
-        kind = serializers.CharField(max_length=60, help_text="train_rm, score or evaluate.")
-        spec = serializers.DictField(help_text="Settings of that kind; whatever is left out takes its default.")
+        kind = serializers.CharField(
+            max_length=60, help_text="train_rm, evaluate, score and so on: GET /api/v1/settings/ lists them."
+        )
+        spec = serializers.DictField(
+            help_text="Settings of that kind, as GET /api/v1/settings/ tells them; the rest takes its default."
+        )
         idempotency_key = serializers.CharField(
             max_length=64, required=False, allow_null=True, help_text="The same key again gives the same run."
         )

@@ -6,6 +6,7 @@ from rmeval.api.exports import export_api_urls
 from rmeval.api.reward_models import reward_model_api_urls
 from rmeval.api.runs import run_api_urls
 from rmeval.api.scores import score_api_urls
+from rmeval.api.settings import settings_api_urls
 from rmeval.api.studies import study_api_urls
 
 app_name = "rmeval-api"
@@ -17,4 +18,5 @@ urlpatterns = [
     *reward_model_api_urls,
     *comparison_api_urls,
     *score_api_urls,
+    *settings_api_urls,
 ]

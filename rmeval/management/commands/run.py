@@ -24,8 +24,12 @@ class Command(BaseCommand):
     help = "Submit a run and print it as JSON; with --wait or --inline its result. Exit: 0 done, 1 failed, 3 cancelled."
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("kind", help="train_rm, score or evaluate")
-        parser.add_argument("--spec", required=True, help="settings as JSON, or @file, or - for standard input")
+        parser.add_argument("kind", help="train_rm, evaluate, score and so on: manage.py settings lists them")
+        parser.add_argument(
+            "--spec",
+            required=True,
+            help="settings (manage.py settings KIND) as JSON, or @file, or - for stdin",
+        )
         parser.add_argument("--project", required=True, help="name or uid of the project")
         parser.add_argument("--user", help="on whose behalf; empty: nobody's")
         parser.add_argument("--key", help="idempotency key: the same key again gives the same run")

@@ -1,7 +1,7 @@
 """What a queued run waits for: runs before it, or a worker that is not there."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from rmeval.models import Run, WorkerHeartbeat
@@ -19,6 +19,8 @@ class QueueState:
     n_running: int
     waiting: list[int]
     seen_at: datetime | None
+    shared_with: list[str] = field(default_factory=list)
+    """Other queues with a run in work, which workers of this one serve too."""
 
     def note(self, run: Run, now: datetime) -> str:
         """In words, for one queued run."""
@@ -33,6 +35,9 @@ class QueueState:
         n_before = self.n_running + sum(pk < run.pk for pk in self.waiting)
         if n_before:
             return f"Behind {n_before} run{'' if n_before == 1 else 's'} on the queue {self.name}."
+        if self.shared_with:
+            others = " and ".join(self.shared_with)
+            return f"Next on the queue {self.name}, whose worker serves {others} too, where a run is in work."
         return f"Next on the queue {self.name}; a worker takes it within seconds."
 
 
@@ -48,10 +53,13 @@ def waiting_notes(runs: Iterable[Run], *, now: datetime) -> dict[int, str]:
 
 def queue_state(name: str) -> QueueState:
     live = Run.objects.filter(environment__queue=name)
-    seen = WorkerHeartbeat.objects.filter(queues__contains=name).order_by("-seen_at").first()
+    workers = list(WorkerHeartbeat.objects.filter(queues__contains=name).order_by("-seen_at")[:1000])
+    others = {other for worker in workers for other in worker.queues} - {name}
+    running = Run.objects.filter(state=Run.State.RUNNING, environment__queue__in=sorted(others))
     return QueueState(
         name=name,
         n_running=live.filter(state=Run.State.RUNNING).count(),
         waiting=list(live.filter(state=Run.State.QUEUED).order_by("pk").values_list("pk", flat=True)[:1000]),
-        seen_at=seen.seen_at if seen else None,
+        seen_at=workers[0].seen_at if workers else None,
+        shared_with=sorted(set(running.values_list("environment__queue", flat=True))),
     )

@@ -114,6 +114,9 @@ def test_a_queued_run_says_what_it_waits_for(trained: Checkpoint, dataset: Datas
     assert notes()[:2] == ["Behind 1 run on the queue gpu.", "Behind 2 runs on the queue gpu."]
     Run.objects.filter(pk__in=[first.pk, second.pk]).update(state="done")
     assert notes()[0] == "Next on the queue gpu; a worker takes it within seconds."
+    Run.objects.filter(pk=third.pk).update(environment={"queue": "judge"})
+    Run.objects.filter(pk=second.pk).update(state="running")
+    assert notes()[0] == "Next on the queue judge, whose worker serves gpu too, where a run is in work."
     assert {third.pk, other.pk} == set(waiting_notes(Run.objects.all(), now=now))
 
 

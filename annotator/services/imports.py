@@ -18,9 +18,10 @@ from django.db import InterfaceError, OperationalError, connection, transaction
 
 from annotator.errors import DomainError
 from annotator.live import poke
-from annotator.models import Dataset
+from annotator.models import Dataset, Example, Response
 from annotator.services.import_batches import Batch, import_batches
 from annotator.services.import_copy import batch_write
+from annotator.services.planner import tables_analyze
 from annotator.services.prefetch import prefetched
 from annotator.services.search import index_fill
 from annotator.services.streams import CountingStream
@@ -68,6 +69,8 @@ def dataset_import(
         import_finish(dataset=dataset, state=state, failure=failure, now=clock())
     if dataset.state == Dataset.State.READY and dataset.n_examples <= INDEX_AT_ONCE:
         index_fill(dataset=dataset)
+    elif dataset.state == Dataset.State.READY:
+        tables_analyze(Example, Response)
     return dataset
 
 

@@ -9,8 +9,9 @@ from django.db import transaction
 
 from annotator.errors import DomainError, InvalidInput
 from annotator.live import poke
-from annotator.models import AuditEvent, Dataset, FormVersion, GuidelinesVersion, Project, Queue, User
+from annotator.models import AuditEvent, Dataset, FormVersion, GuidelinesVersion, Item, Project, Queue, Slot, User
 from annotator.services.answer_checks import form_check, questions_dump
+from annotator.services.planner import tables_analyze
 from annotator.services.queue_items import (
     INLINE_EXAMPLES,
     MAX_OVERLAP,
@@ -92,12 +93,14 @@ def queue_build(*, queue: Queue) -> int:
         with transaction.atomic():
             locked = Queue.objects.select_for_update(no_key=True).get(pk=queue.pk)
             if locked.state != Queue.State.BUILDING:
-                return locked.n_items
+                break
             if items_from_examples(locked):
                 locked.state = Queue.State.OPEN if locked.n_items else Queue.State.CLOSED
                 locked.save(update_fields=["state"])
             poke(f"queue.{queue.uid}", "built")
             poke_project(locked)
+    tables_analyze(Item, Slot)
+    return locked.n_items
 
 
 def queue_open(queue: Queue) -> None:

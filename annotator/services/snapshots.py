@@ -221,8 +221,10 @@ def source_items(queue: Queue) -> Iterator[list[SourceItem]]:
 
 def judged_rows(queue: Queue) -> Iterator[tuple[Any, ...]]:
     """One row a current judgement, in the order of the items."""
-    with connection.cursor() as cursor:  # all rows are wanted, so the plan for all of them, not for the first
-        cursor.execute("SET LOCAL cursor_tuple_fraction = 1")
+    with connection.cursor() as cursor:
+        # All rows are wanted, so the plan for all of them, not for the first; and joins in the order they are written,
+        # because tables that were filled a moment ago look empty to the planner and it would combine all with all.
+        cursor.execute("SET LOCAL cursor_tuple_fraction = 1; SET LOCAL join_collapse_limit = 1")
     with connection.connection.cursor(name="snapshot_state") as cursor:
         cursor.execute(STATE_SQL, [queue.pk])
         while batch := cursor.fetchmany(BATCH):

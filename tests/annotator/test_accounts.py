@@ -55,6 +55,7 @@ def test_login_goes_to_the_page_that_was_asked_for_but_not_to_another_site(clien
         client.logout()
 
 
+@pytest.mark.usefixtures("still_clock")
 def test_guessing_is_slowed_for_one_account_from_one_address_only(client: Client) -> None:
     user, other = UserFactory(password=PASSWORD), UserFactory(password=PASSWORD)
     for _ in range(accounts.FREE_ATTEMPTS):
@@ -65,6 +66,7 @@ def test_guessing_is_slowed_for_one_account_from_one_address_only(client: Client
     assert log_in(Client(), user.username, PASSWORD, REMOTE_ADDR="203.0.113.9") == 302
 
 
+@pytest.mark.usefixtures("still_clock")
 def test_behind_a_proxy_the_address_is_the_one_that_the_proxy_saw(client: Client, settings: Any) -> None:
     """One client guesses; it cannot get away by writing the header itself, and others behind the proxy log in."""
     settings.TRUSTED_PROXIES = 1

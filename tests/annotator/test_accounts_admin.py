@@ -23,6 +23,7 @@ def test_lists_open_and_nothing_can_be_added(client: Client, model: type) -> Non
     assert client.get(reverse(f"{base}_add")).status_code == 403
 
 
+@pytest.mark.usefixtures("still_clock")
 def test_guessing_is_slowed_at_this_door_too(client: Client) -> None:
     staff = UserFactory(is_staff=True, password=PASSWORD)
     login, other = reverse("admin:login"), reverse("annotator:login")

@@ -12,7 +12,7 @@ from workers.nn.net import Net
 from workers.nn.trainer import Plan, Trainer
 from workers.nn.training_state import Progress, StateStore
 from workers.nn.units import Features, UnitData
-from workers.objectives.base import PairTargets
+from workers.objectives.base import LabelTargets, PairTargets
 
 Array = np.ndarray[Any, Any]
 
@@ -48,6 +48,23 @@ def pair_data(
         sources=[""] * n,
         raters=raters or [""] * n,
         features=[Features(a.astype(np.float32), prompt), Features(b.astype(np.float32), prompt)],
+    )
+
+
+def labelled_data(x: Array, values: Array, *, keys: Any) -> UnitData:
+    """Responses of features (n, d) with known values (n, k), nan where there is none."""
+    n = len(x)
+    return UnitData(
+        columns=[[None] * n],  # type: ignore[list-item]
+        targets=LabelTargets(is_used=np.ones(n, dtype=np.bool_), values=values, weight=np.ones(n)),
+        prompt_keys=list(keys),
+        fingerprint="made up",
+        n_read=n,
+        left_out={},
+        ids=[str(i) for i in range(n)],
+        sources=[""] * n,
+        raters=[""] * n,
+        features=[Features(x.astype(np.float32))],
     )
 
 

@@ -5,13 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from tests.workers.feature_training import FeatureNet, pair_data, seeded, train_head
 from workers.nn.mixture import MixtureHead
+from workers.nn.mixture_report import fit_linear, pair_outputs
 from workers.nn.units import UnitData
+from workers.nn.view import BatchView
 from workers.objectives import OBJECTIVES
 
 WIDTH, SHARPNESS = 16, 4.0
+TRAIN, TEST = np.arange(6000), np.arange(6000, 8000)
+BUDGET = 1 << 20
 Array = np.ndarray[Any, Any]
 
 
@@ -63,3 +68,18 @@ def train_mixture(
     head = seeded(seed, lambda: MixtureHead(WIDTH, n_heads=n_heads, prompt_width=prompt_width))
     objective = entry(entry.Config(alpha=alpha))
     return train_head(folder, head, objective, world.data, rows, n_steps=n_steps, seed=seed, **options)
+
+
+def best_heads(world: World, net: FeatureNet) -> tuple[Array, Array]:
+    """Accuracy of the best head for each group on unseen pairs, and which head that is."""
+    with torch.inference_mode():
+        margins = pair_outputs(BatchView(net, world.data, TEST, budget=BUDGET))[1].numpy()
+    found = np.array([[world.right_share(m, group, TEST) for group in (0, 1)] for m in margins.T])
+    return found.max(axis=0), found.argmax(axis=0)
+
+
+def single_reward(world: World) -> list[float]:
+    """Accuracy for each group of one Bradley-Terry reward on the same pairs."""
+    sign = np.sign(world.data.targets.target[TRAIN] - 0.5)[:, None]
+    w = fit_linear(torch.from_numpy(world.differences[TRAIN] * sign).float(), 1e-4).numpy()
+    return [world.right_share(world.differences[TEST] @ w, group, TEST) for group in (0, 1)]

@@ -7,12 +7,21 @@ from typing import Any
 import numpy as np
 
 from tests.workers.making import LocalRun, turn
-from workers.data.policy_pool import MarkovPolicy, mixed_policy, pool_pairs, prefixes_of, random_policy, ranked_pair
+from workers.data.policy_pool import (
+    MarkovPolicy,
+    jensen_shannon,
+    mixed_policy,
+    pool_pairs,
+    prefixes_of,
+    random_policy,
+    ranked_pair,
+)
 from workers.data.schema import PreferencePair
 from workers.families import FAMILIES
 from workers.families.base import Item
 from workers.nn.small_lm import make_small_lm
 from workers.specs import parse_spec
+from workers.stats.rank_correlation import spearman
 
 FAMILY: Any = FAMILIES.get("policy_discriminator")
 LENGTH = 40
@@ -56,13 +65,13 @@ def rankings(policies: Sequence[MarkovPolicy], n: int, *, seed: int) -> list[Pre
     return rows
 
 
-def make_backbone(folder: Path, pairs: Sequence[PreferencePair], *, n_steps: int = 150) -> str:
+def make_backbone(folder: Path, pairs: Sequence[PreferencePair], *, n_steps: int = 150, seed: int = 0) -> str:
     """A language model of 90,816 weights, trained on two texts of one policy after each prefix."""
     items: list[Item] = []
     for pair in pairs:
         text = "".join(part[0]["content"] for part in (pair.prompt, pair.reference or [], pair.chosen))
         items.append(([turn("user", "")], [turn("assistant", text)]))
-    make_small_lm(folder, items, width=64, n_steps=n_steps)
+    make_small_lm(folder, items, width=64, n_steps=n_steps, seed=seed)
     return str(folder)
 
 
@@ -108,3 +117,36 @@ class Discriminator:
             ]
             means.append(float(self.scorer.score(items).values.mean()))
         return means
+
+
+def distance_curves(
+    model: Discriminator, policies: Sequence[MarkovPolicy], *, n: int = 200
+) -> tuple[list[float], list[list[float]]]:
+    """Mean rewards from P to Q of neighbouring policies, and their rank correlation with the divergence from P."""
+    correlations, curves = [], []
+    for k in range(0, len(policies), 2):
+        p, q = policies[k : k + 2]
+        away = [mixed_policy(p, q, share) for share in (0, 0.25, 0.5, 0.75, 1)]
+        curves.append(model.mean_rewards(p, away, n, seed=k))
+        correlations.append(spearman(curves[-1], [jensen_shannon(p, one) for one in away]))
+    return correlations, curves
+
+
+def first_stage(folder: Path, *, seed: int = 0) -> tuple[Discriminator, str, list[MarkovPolicy]]:
+    """A discriminator of 24 policies, its backbone, and all policies: the last eight were never shown to it."""
+    policies = make_pool(32, seed=seed)
+    pairs = texts_after_prefixes(policies[:24], 4000, seed=seed + 1)
+    backbone = make_backbone(folder / "lm", pairs, seed=seed)
+    return Discriminator(folder / "one", backbone, pairs, seed=seed), backbone, policies
+
+
+def second_stage(
+    folder: Path, model: Discriminator, backbone: str, policies: Sequence[MarkovPolicy], *, seed: int = 0
+) -> dict[str, float]:
+    """Accuracy, second against third of 400 rankings, after both stages, after the second and after the first alone."""
+    rows, held_out = (rankings(policies, n, seed=seed + more) for n, more in ((300, 4), (400, 5)))
+    two: dict[str, Any] = {"epochs": 3, "learning_rate": 5e-4, "joint": "newline", "seed": seed}
+    after = Discriminator(folder / "after", backbone, rows, start=model, **two)
+    alone = Discriminator(folder / "alone", backbone, rows, **two)
+    named = {"both stages": after, "second alone": alone, "first alone": model}
+    return {name: one.accuracy(held_out) for name, one in named.items()}

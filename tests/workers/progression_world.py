@@ -40,9 +40,9 @@ def make_progressions(n: int, *, seed: int) -> tuple[list[PreferencePair], list[
     return pairs, places
 
 
-def make_backbone(folder: Path, pairs: list[PreferencePair]) -> str:
+def make_backbone(folder: Path, pairs: list[PreferencePair], *, seed: int = 0) -> str:
     """A language model of 90,752 weights that has seen right progressions."""
-    make_small_lm(folder, [(pair.prompt, pair.chosen) for pair in pairs], width=64, n_steps=400)
+    make_small_lm(folder, [(pair.prompt, pair.chosen) for pair in pairs], width=64, n_steps=400, seed=seed)
     return str(folder)
 
 
@@ -54,6 +54,7 @@ def train_and_measure(
     *,
     beta: float,
     epochs: float = 4,
+    seed: int = 0,
 ) -> dict[str, float]:
     """AUROC of whole responses, and of the values of tokens before against from the wrong digit on."""
     model = {"backbone": backbone, "rendering": "plain"}
@@ -70,6 +71,7 @@ def train_and_measure(
         dtype="float32",
         objective_config={"beta": beta},
         keep="last",
+        seed=seed,
     )
     scorer = FAMILY.open(parse_spec(FAMILY.Config, model), ctx.work_dir / "checkpoint", per_token=True)
     chosen = scorer.score([(pair.prompt, pair.chosen) for pair in test[0]])

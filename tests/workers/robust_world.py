@@ -1,5 +1,6 @@
 """A feature space with a region that training pairs come from and one that they do not."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,8 @@ from workers.data.schema import PreferencePair
 from workers.families import FAMILIES
 from workers.nn.gaussian_heads import GaussianHeads, fit_margins
 from workers.nn.gaussian_targets import fill_margins
+from workers.stats.over_optimisation import best_of_n, policy_curve
+from workers.stats.robust_mix import RobustMix, robust_mix
 
 INPUTS, WIDTH, N = 6, 48, 1500
 
@@ -66,3 +69,70 @@ def read(head: GaussianHeads, x: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, 
         outputs = head(torch.from_numpy(features(x).astype(np.float32)))
         mu, sigma = head.comparable(outputs)
     return mu.double().numpy(), sigma.double().numpy()
+
+
+def of_regions(world: Any, n: int = 1000) -> list[list[np.ndarray[Any, Any]]]:
+    """Spread of mu over heads, and mean sigma, of responses of A and of B."""
+    rng = np.random.default_rng(100)
+    both = [read(world.head, region(name, n, rng)) for name in ("A", "B")]
+    return [[mu.std(axis=1) for mu, _ in both], [sigma.mean(axis=1) for _, sigma in both]]
+
+
+def mixed(mu: Any, sigma: Any, w: float, **options: Any) -> RobustMix:
+    return robust_mix(mu, sigma, w_nominal=w, w_min=1 - w, **options)
+
+
+def nominal_accuracy(world: Any) -> tuple[float, float]:
+    """Of the nominal reward, and of stage 1, on 4,000 labelled pairs of region A."""
+    rng = np.random.default_rng(7)
+    a, b = region("A", 4000, rng), region("A", 4000, rng)
+    truth = rng.random(4000) < 1 / (1 + np.exp(reward(b) - reward(a)))
+    nominal = [mixed(*read(world.head, x), 1.0).nominal for x in (a, b)]
+    stage1 = [features(x) @ world.stage1.double().numpy() for x in (a, b)]
+    found, before = (float(((r[0] > r[1]) == truth).mean()) for r in (nominal, stage1))
+    return found, before
+
+
+PROMPTS, RESPONSES, HEADS = 8, 64, 5
+WEIGHTS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+BETAS = np.geomspace(3, 0.02, 15)
+
+
+def proxies(seed: int, *, worse: float = 0.0, share: float = 0.5) -> tuple[np.ndarray[Any, Any], dict[float, Any]]:
+    """Gold rewards, and heads that are right on covered responses and wrong on the others, some of it together.
+
+    The others, a `share` of all, are `worse` than the heads can know.
+    """
+    rng = np.random.default_rng(seed)
+    gold = rng.normal(size=(PROMPTS, RESPONSES))
+    covered = rng.random(gold.shape) > share
+    size = np.where(covered, 0.2, 1.5)[..., None]
+    shared = np.where(covered, 0, 0.5)[..., None] * rng.normal(size=(*gold.shape, 1))
+    mu = gold[..., None] + shared + size * rng.normal(size=(*gold.shape, HEADS))
+    sigma = size * np.exp(0.3 * rng.normal(size=mu.shape))
+    mean, std = mu[covered].mean(axis=0), mu[covered].std(axis=0)
+    flat = ((mu - mean) / std).reshape(-1, HEADS), (sigma / std).reshape(-1, HEADS)
+    return gold - worse * ~covered, {w: mixed(*flat, w).mixed.reshape(gold.shape) for w in WEIGHTS}
+
+
+def pushed_hard(seeds: Iterable[int]) -> tuple[np.ndarray[Any, Any], bool]:
+    """Gold at weight 0.4 less gold at 1 in shares of its range, a seed each; is the proxy at weight 0 the lowest?"""
+    gains, is_lowest, base = [], True, np.full((PROMPTS, RESPONSES), 1 / RESPONSES)
+    for seed in seeds:
+        gold, rewards = proxies(seed)
+        curves = {w: policy_curve(base, rewards[w], gold, BETAS.tolist()) for w in WEIGHTS}
+        assert (np.diff(curves[1.0].kl) > 0).all()
+        span = (gold.max(axis=1) - gold.min(axis=1)).mean()
+        gains.append((curves[0.4].gold_reward[-1] - curves[1.0].gold_reward[-1]) / span)
+        is_lowest &= all(curves[0.0].proxy_reward[-1] <= curves[w].proxy_reward[-1] for w in WEIGHTS)
+    return np.array(gains), is_lowest
+
+
+def best_of_n_curves(seeds: Iterable[int]) -> dict[float, np.ndarray[Any, Any]]:
+    """Mean gold reward at N = 1, 2, 4, ... 256, by weight; one response in five is worse than the heads can know."""
+    curves: dict[float, list[list[float]]] = {1.0: [], 0.4: []}
+    for seed in seeds:
+        gold, rewards = proxies(seed, worse=2.0, share=0.2)
+        for w, rows in curves.items():
+            rows.append([best_of_n(rewards[w], gold, 2**power) for power in range(9)])
+    return {w: np.mean(rows, axis=0) for w, rows in curves.items()}

@@ -7,24 +7,28 @@ import pytest
 import torch
 
 from tests.workers.making import LocalRun, make_pairs
-from tests.workers.robust_world import WIDTH, features, read, region, reward, stage_two
+from tests.workers.robust_world import (
+    WIDTH,
+    best_of_n_curves,
+    mixed,
+    nominal_accuracy,
+    of_regions,
+    pushed_hard,
+    stage_two,
+)
 from workers.errors import JobError, SpecError
 from workers.families import FAMILIES
 from workers.nn.gaussian_heads import LEAST_SIGMA, MOST_SIGMA, GaussianHeads, subsets
 from workers.specs import parse_spec
 from workers.stats.auroc import auroc
 from workers.stats.bootstrap import bootstrap_interval
-from workers.stats.over_optimisation import best_of_n, policy_curve, tilted_policy
+from workers.stats.over_optimisation import best_of_n, tilted_policy
 from workers.stats.robust_mix import mean_correlation, means_apart, robust_mix
 
 
 def draws(k=5, n=1000, seed=0):
     rng = np.random.default_rng(seed)
     return rng.normal(size=(n, k)), np.exp(rng.normal(size=(n, k)))
-
-
-def mixed(mu, sigma, w, **options):
-    return robust_mix(mu, sigma, w_nominal=w, w_min=1 - w, **options)
 
 
 def test_limits_of_the_mix() -> None:
@@ -107,13 +111,6 @@ def trained(tmp_path_factory):
     return stage_two(tmp_path_factory.mktemp("nll"))
 
 
-def of_regions(world, n=1000):
-    """Spread of mu over heads, and mean sigma, of responses of A and of B."""
-    rng = np.random.default_rng(100)
-    both = [read(world.head, region(name, n, rng)) for name in ("A", "B")]
-    return [[mu.std(axis=1) for mu, _ in both], [sigma.mean(axis=1) for _, sigma in both]]
-
-
 def test_the_heads_know_where_they_have_not_been(trained) -> None:
     for near, far in of_regions(trained):
         assert far.mean() >= 1.5 * near.mean()
@@ -133,61 +130,23 @@ def test_squared_error_leaves_no_spread(tmp_path, trained) -> None:
 
 
 def test_the_surest_head_is_as_accurate_as_stage_one(trained) -> None:
-    rng = np.random.default_rng(7)
-    a, b = region("A", 4000, rng), region("A", 4000, rng)
-    truth = rng.random(4000) < 1 / (1 + np.exp(reward(b) - reward(a)))
-    nominal = [mixed(*read(trained.head, x), 1.0).nominal for x in (a, b)]
-    stage1 = [features(x) @ trained.stage1.double().numpy() for x in (a, b)]
-    found, before = (float(((r[0] > r[1]) == truth).mean()) for r in (nominal, stage1))
+    found, before = nominal_accuracy(trained)
     assert abs(found - before) <= 0.02
     assert before > 0.78
     assert set(trained.report["held_out"]) == {"nominal", "minimum", "mixed", "stage1"}
 
 
-PROMPTS, RESPONSES, HEADS = 8, 64, 5
-WEIGHTS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-BETAS = np.geomspace(3, 0.02, 15)
-
-
-def proxies(seed: int, *, worse: float = 0.0, share: float = 0.5):
-    """Gold rewards, and heads that are right on covered responses and wrong on the others, some of it together.
-
-    The others, a `share` of all, are `worse` than the heads can know.
-    """
-    rng = np.random.default_rng(seed)
-    gold = rng.normal(size=(PROMPTS, RESPONSES))
-    covered = rng.random(gold.shape) > share
-    size = np.where(covered, 0.2, 1.5)[..., None]
-    shared = np.where(covered, 0, 0.5)[..., None] * rng.normal(size=(*gold.shape, 1))
-    mu = gold[..., None] + shared + size * rng.normal(size=(*gold.shape, HEADS))
-    sigma = size * np.exp(0.3 * rng.normal(size=mu.shape))
-    mean, std = mu[covered].mean(axis=0), mu[covered].std(axis=0)
-    flat = ((mu - mean) / std).reshape(-1, HEADS), (sigma / std).reshape(-1, HEADS)
-    return gold - worse * ~covered, {w: mixed(*flat, w).mixed.reshape(gold.shape) for w in WEIGHTS}
-
-
 def test_a_policy_that_is_pushed_hard_keeps_more_of_the_gold_reward() -> None:
-    gains, base = [], np.full((PROMPTS, RESPONSES), 1 / RESPONSES)
-    for seed in range(10):
-        gold, rewards = proxies(seed)
-        curves = {w: policy_curve(base, rewards[w], gold, BETAS) for w in WEIGHTS}
-        assert (np.diff(curves[1.0].kl) > 0).all()
-        span = (gold.max(axis=1) - gold.min(axis=1)).mean()
-        gains.append((curves[0.4].gold_reward[-1] - curves[1.0].gold_reward[-1]) / span)
-        assert all(curves[0.0].proxy_reward[-1] <= curves[w].proxy_reward[-1] for w in WEIGHTS)
-    interval = bootstrap_interval(np.array(gains), lambda v: float(v.mean()), rng=np.random.default_rng(0))
+    gains, is_lowest = pushed_hard(range(10))
+    interval = bootstrap_interval(gains, lambda v: float(v.mean()), rng=np.random.default_rng(0))
+    assert is_lowest
     assert np.mean(gains) >= 0.1
     assert interval.low > 0
 
 
 def test_best_of_n_turns_over_sooner_on_the_nominal_reward() -> None:
     """Mean curves over 10 worlds, N = 1 to 256, in which one response in five is worse than the heads can know."""
-    curves = {1.0: [], 0.4: []}
-    for seed in range(10):
-        gold, rewards = proxies(seed, worse=2.0, share=0.2)
-        for w, rows in curves.items():
-            rows.append([best_of_n(rewards[w], gold, 2**power) for power in range(9)])
-    mean = {w: np.mean(rows, axis=0) for w, rows in curves.items()}
+    mean = best_of_n_curves(range(10))
     peak = {w: int(np.argmax(curve)) for w, curve in mean.items()}
     assert peak[1.0] < 8, "the nominal reward turns over"
     assert peak[1.0] <= peak[0.4]

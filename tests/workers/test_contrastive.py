@@ -10,14 +10,13 @@ import pytest
 import torch
 
 from tests.workers.making import LocalRun, make_pairs, turn
-from tests.workers.noisy_world import WIDTH, clean_accuracy, make_world, train
+from tests.workers.noisy_world import WIDTH
+from tests.workers.shifted_world import meta_training
 from workers.data.schema import LabelledResponse
 from workers.errors import JobError, SpecError
 from workers.nn.contrastive import balanced_codes, fixed_prototypes, probe_accuracy, simcse_loss, swav_loss
-from workers.nn.features import Features
 from workers.nn.heads import DeepHead
-from workers.nn.meta_samples import SampleSet, discrimination, moved_uphill, read_samples
-from workers.objectives import OBJECTIVES
+from workers.nn.meta_samples import discrimination, moved_uphill, read_samples
 
 DROPPING = {"backbone": "tiny-encoder", "dropout": 0.05}
 
@@ -193,35 +192,9 @@ def test_samples_that_are_missing(tmp_path: Path) -> None:
         meta_run(tmp_path / "c", sampled()).train(objective="meta_bt", objective_config={"samples": {}})
 
 
-def shifted_samples(seed: int, *, n_prompts: int = 300, k: int = 4) -> tuple[SampleSet, Features]:
-    """Samples of a policy that has moved: small features around a point that training pairs never show."""
-    rng = np.random.default_rng([seed, 9])
-    place = rng.normal(size=WIDTH)
-    x = 0.35 * rng.normal(size=(n_prompts * k, WIDTH)) + 1.5 * place / np.linalg.norm(place)
-    groups = [list(range(i * k, (i + 1) * k)) for i in range(n_prompts)]
-    found = Features(x.astype(np.float32))
-    return SampleSet([None] * len(x), groups, features=found), found  # type: ignore[list-item]
-
-
 def test_meta_training_costs_no_accuracy(tmp_path: Path) -> None:
     """Check 6, as far as it holds: accuracy stays; J does not rise by 5 % (docs/methods/meta_bt.md says why)."""
-    world = make_world(0, noise=0.1, gap=0.3, n=1500)
-    seen, _ = shifted_samples(0)
-    new, _ = shifted_samples(0, n_prompts=600)
-    new.groups = new.groups[300:]
-    entry: Any = OBJECTIVES.get("meta_bt")
-    told = {}
-    for step_size in (0.0, 0.3):
-        objective = entry(entry.Config(step_size=step_size, prompts_per_step=32, centre_coefficient=0.0))
-        objective.samples = seen if step_size else None
-
-        def make() -> DeepHead:
-            return DeepHead(WIDTH, depth=2, hidden=64)
-
-        net = train(tmp_path / str(step_size), make, objective, world, rate=0.001, epochs=2)
-        with torch.inference_mode():
-            j = float(new.mean_discrimination(net, new.groups, budget=1 << 20))
-        told[step_size] = (j, float(clean_accuracy(net, world)[0]))
+    told = {step_size: meta_training(tmp_path / str(step_size), step_size) for step_size in (0.0, 0.3)}
     assert told[0.3] != told[0.0]
     assert told[0.3][0] == pytest.approx(told[0.0][0], rel=0.02)
     assert told[0.3][1] >= told[0.0][1] - 0.01

@@ -7,31 +7,23 @@ import pytest
 import torch
 
 from tests.workers.feature_training import FeatureNet, pair_data, train_head
-from tests.workers.mixture_world import WIDTH, World, make_world, train_mixture
+from tests.workers.mixture_world import (
+    BUDGET,
+    TEST,
+    TRAIN,
+    WIDTH,
+    World,
+    best_heads,
+    make_world,
+    single_reward,
+    train_mixture,
+)
 from workers.errors import JobError
 from workers.nn.mixture import KNOWN, NO_CONTEXT, UNKNOWN, MixtureHead, hedge_targets, mixture_log_likelihood
-from workers.nn.mixture_report import fit_linear, mixture_report, pair_outputs, read_pairs
+from workers.nn.mixture_report import mixture_report, read_pairs
 from workers.nn.view import BatchView
 from workers.objectives import OBJECTIVES
 from workers.stats.mixtures import entropy, head_correlations, memberships, merge_heads, single_reward_bound
-
-TRAIN, TEST = np.arange(6000), np.arange(6000, 8000)
-BUDGET = 1 << 20
-
-
-def best_heads(world: World, net: FeatureNet) -> tuple[np.ndarray, np.ndarray]:
-    """Accuracy of the best head for each group on unseen pairs, and which head that is."""
-    with torch.inference_mode():
-        margins = pair_outputs(BatchView(net, world.data, TEST, budget=BUDGET))[1].numpy()
-    found = np.array([[world.right_share(m, group, TEST) for group in (0, 1)] for m in margins.T])
-    return found.max(axis=0), found.argmax(axis=0)
-
-
-def single_reward(world: World) -> list[float]:
-    """Accuracy for each group of one Bradley-Terry reward on the same pairs."""
-    sign = np.sign(world.data.targets.target[TRAIN] - 0.5)[:, None]
-    w = fit_linear(torch.from_numpy(world.differences[TRAIN] * sign).float(), 1e-4).numpy()
-    return [world.right_share(world.differences[TEST] @ w, group, TEST) for group in (0, 1)]
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 
 from tests.workers.making import LocalRun, make_pairs, turn
-from tests.workers.policy_world import Discriminator, make_backbone, make_pool, rankings, texts_after_prefixes
+from tests.workers.policy_world import (
+    Discriminator,
+    distance_curves,
+    first_stage,
+    second_stage,
+    texts_after_prefixes,
+)
 from workers.data.comparison_text import comparison_text
 from workers.data.policy_pool import (
     MarkovPolicy,
@@ -27,7 +33,6 @@ from workers.families import FAMILIES
 from workers.nn.backbone import load_backbone
 from workers.specs import parse_spec
 from workers.stats.power_law import fit_power_law
-from workers.stats.rank_correlation import spearman
 
 POLAR = FAMILIES.get("policy_discriminator")
 PROMPT = [turn("system", "Be brief."), turn("user", "Why?")]
@@ -308,11 +313,7 @@ def test_what_has_no_power_law_is_refused() -> None:
 
 @pytest.fixture(scope="module")
 def stage_one(tmp_path_factory):
-    """A discriminator of 24 policies, its backbone, and all policies: the last eight were never shown to it."""
-    folder, policies = tmp_path_factory.mktemp("polar"), make_pool(32)
-    pairs = texts_after_prefixes(policies[:24], 4000, seed=1)
-    backbone = make_backbone(folder / "lm", pairs)
-    return Discriminator(folder / "one", backbone, pairs), backbone, policies
+    return first_stage(tmp_path_factory.mktemp("polar"))
 
 
 @pytest.mark.slow
@@ -344,13 +345,7 @@ def test_shuffled_policies_teach_nothing(stage_one, tmp_path) -> None:
 @pytest.mark.slow
 def test_the_reward_falls_as_a_policy_moves_away(stage_one) -> None:
     model, _, policies = stage_one
-    shares = (0, 0.25, 0.5, 0.75, 1)
-    correlations, curves = [], []
-    for k in range(0, 8, 2):
-        p, q = policies[24 + k], policies[25 + k]
-        away = [mixed_policy(p, q, share) for share in shares]
-        curves.append(model.mean_rewards(p, away, 200, seed=k))
-        correlations.append(spearman(curves[-1], [jensen_shannon(p, one) for one in away]))
+    correlations, curves = distance_curves(model, policies[24:])
     print(correlations, np.round(curves, 3).tolist())
     # Two of these policies are so alike that 200 texts do not order the nearest mixtures.
     assert sum(rho <= -0.9 for rho in correlations) >= 3
@@ -361,10 +356,7 @@ def test_the_reward_falls_as_a_policy_moves_away(stage_one) -> None:
 @pytest.mark.slow
 def test_stage_two_needs_stage_one(stage_one, tmp_path) -> None:
     model, backbone, policies = stage_one
-    rows, held_out = rankings(policies, 300, seed=4), rankings(policies, 400, seed=5)
-    two = {"epochs": 3, "learning_rate": 5e-4, "joint": "newline"}
-    after = Discriminator(tmp_path / "after", backbone, rows, start=model, **two).accuracy(held_out)
-    alone = Discriminator(tmp_path / "alone", backbone, rows, **two).accuracy(held_out)
-    print({"after stage one": after, "stage two alone": alone, "stage one alone": model.accuracy(held_out)})
-    assert after >= 0.8
-    assert after >= alone + 0.05
+    told = second_stage(tmp_path, model, backbone, policies)
+    print(told)
+    assert told["both stages"] >= 0.8
+    assert told["both stages"] >= told["second alone"] + 0.05

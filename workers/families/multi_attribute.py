@@ -16,12 +16,12 @@ class MultiAttributeFamily(NetFamily):
     """A backbone with one linear output an attribute, trained on ratings of single responses.
 
     Ratings are on the scale of the labels and can be compared across prompts. The reward is their weighted sum;
-    the ratings themselves are kept with every score.
+    the ratings themselves are kept with every score. A second run may go on from the first with preferences.
     """
 
     title: ClassVar[str] = "Multi-attribute regression"
     capabilities: ClassVar[frozenset[str]] = frozenset(
-        {"pointwise", "trainable", "tokens", "attributes", "features", "cross_prompt"}
+        {"pointwise", "trainable", "tokens", "scalar", "attributes", "features", "cross_prompt"}
     )
     default_objective: ClassVar[str] = "attribute_regression"
 

@@ -1,7 +1,7 @@
 """Several trainings as one question: is A better than B, which settings are best, what would more data bring?"""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -37,6 +37,14 @@ NOTHING_HELD_OUT = FieldProblem(
     pointer="/validation_share",
     code="does_not_fit",
     detail="A study compares by what is held out: a share above 0 is needed.",
+)
+
+
+OTHER_MEASURE = FieldProblem(
+    pointer="/arms",
+    code="does_not_fit",
+    detail="Some of these arms learn from preferences and are measured by accuracy, others from ratings or labels and"
+    " are measured by their loss. Train both kinds, then evaluate the checkpoints on the same pairs.",
 )
 
 
@@ -103,8 +111,9 @@ class TrainStudy:
     @staticmethod
     def check(spec: Any, family: str, config: Mapping[str, Any] | None = None) -> None:
         """Every arm must be a training that could start; with the reward model's `config`, together with it."""
-        for arm in arms_of(spec):
-            arm_spec(spec, arm, 0, family, config=config)
+        objectives = [arm_spec(spec, arm, 0, family, config=config)[1] for arm in arms_of(spec)]
+        if len({objective.rows for objective in objectives}) > 1:
+            raise SpecError([OTHER_MEASURE])
 
     @staticmethod
     def needs_preferences(*_: Any) -> bool:
@@ -119,6 +128,7 @@ class TrainStudy:
             ctx.checkpoint()
             ctx.progress(number, len(planned), f"Training {number + 1} of {len(planned)}: {one.key}")
             rows.append(_result(ctx, spec, one, model, place=(number, len(planned))))
+            check_matched(rows, {arm.name: arm for arm in arms_of(spec)})
             ctx.metric(number + 1, study_accuracy=rows[-1]["value"])
         ctx.progress(len(planned), len(planned), f"All {len(planned)} trainings done")
         names = [arm.name for arm in arms_of(spec)]
@@ -213,6 +223,23 @@ def _result(ctx: JobContext, spec: Any, one: Planned, model: Any, *, place: tupl
     return row
 
 
+def check_matched(rows: Sequence[Mapping[str, Any]], arms: Mapping[str, Arm]) -> None:
+    """JobError where an arm with a source of its own has other prompts than the first arm: that is no comparison.
+
+    Arms of one source are matched as they are, whatever their settings leave out of it.
+    """
+    first, last = rows[0], rows[-1]
+    same = arms[first["arm"]].settings.get("source") == arms[last["arm"]].settings.get("source")
+    if same or first.get("prompts_sha256") == last.get("prompts_sha256"):
+        return
+    raise JobError(
+        f"{first['arm']} and {last['arm']} were not trained and measured on the same prompts"
+        f" ({first['n_train'] + first['n_validation']} and {last['n_train'] + last['n_validation']} units),"
+        " so that a difference could come from the data alone.",
+        "Give both arms sources with the same prompts, or train them apart and evaluate both on one set of pairs.",
+    )
+
+
 def _figures(result: Mapping[str, Any]) -> dict[str, Any]:
     told = result["validation_best"] or result["validation_final"]
     if not told:
@@ -231,6 +258,7 @@ def _figures(result: Mapping[str, Any]) -> dict[str, Any]:
         "metric": "accuracy" if accuracy else "negative loss",
         "n_validation": result["n_validation"],
         "n_train": result["n_train"],
+        "prompts_sha256": result["prompts_sha256"],
         "loss": told["loss"],
         "ece": told.get("ece"),
         **({"by_source": told["by_source"]} if "by_source" in told else {}),

@@ -133,6 +133,7 @@ def train(
         **({"n_parameters_held": parts.n_held} if parts else {}),
         "dtype": progress.dtype,
         "data_sha256": data.fingerprint,
+        "prompts_sha256": data.prompts_sha256,
         "probe_difference": difference,
         "environment": describe_environment(),
     }

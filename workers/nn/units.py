@@ -62,6 +62,12 @@ class UnitData:
         )
 
     @property
+    def prompts_sha256(self) -> str:
+        """Of the set of prompts: equal for ratings and preferences of the same prompts, in any order."""
+        told = "\n".join(sorted(set(self.prompt_keys)))
+        return hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()
+
+    @property
     def lengths(self) -> NDArray[np.int64]:
         """Tokens of all sequences of a unit; 1 where only features are read."""
         if self.features is not None:

@@ -114,7 +114,14 @@ def result_row(name: str, value: Any) -> ResultRow:
     if "." in name:
         label = f"{name.split('.', maxsplit=1)[0].replace('_', ' ').capitalize()}: {label[0].lower()}{label[1:]}"
     kind = kind_of(own, value)
-    return ResultRow(name, label, kind, f"{value:.4g}" if kind == "number" else value)
+    return ResultRow(name, label, kind, rounded(value) if kind in ("number", "text") else value)
+
+
+def rounded(value: Any) -> Any:
+    """Four figures of a number; whole numbers, texts and durations as they are, lists part by part."""
+    if isinstance(value, list):
+        return [rounded(part) for part in value]
+    return f"{value:.4g}" if isinstance(value, float) else value
 
 
 def is_rate(value: Any) -> bool:

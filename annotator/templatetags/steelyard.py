@@ -37,9 +37,11 @@ def decimals(value: float | None, digits: int = 3) -> str:
 
 @register.filter
 def seconds(value: float | None) -> str:
-    """Durations as people say them: 8 s, 3 min 20 s, 2 h 5 min."""
+    """Durations as people say them: 0.32 s, 8 s, 3 min 20 s, 2 h 5 min."""
     if value is None or math.isnan(value):
         return "–"
+    if 0 < value < 0.995:
+        return f"{value:.2g} s"
     whole = round(value)
     if whole < 60:
         return f"{whole} s"

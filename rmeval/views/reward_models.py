@@ -36,6 +36,7 @@ from rmeval.sources import PairSource
 from rmeval.training_form import train_form, train_spec
 from workers.families import FAMILIES
 from workers.families.base import CAPABILITIES
+from workers.jobs.export_checkpoint import EXPORTED
 
 
 @login_required
@@ -220,6 +221,7 @@ def checkpoint_files_view(request: HttpRequest, uid: UUID) -> HttpResponse:
         "exported": newest_export(checkpoint),
         "without_files": without_files(FAMILIES.get(family) if family in FAMILIES else None),
         "may_act": role_in(request.user, project) in RESEARCHERS,
+        "may_export": family in EXPORTED,
     }
     return render(request, "rmeval/checkpoint_files.html", context)
 

@@ -114,6 +114,22 @@ def test_what_cannot_be_exported_says_why(project: Project, lead: Client) -> Non
     assert not Artifact.objects.filter(kind="export").exists()
 
 
+def test_a_family_without_a_class_is_refused_before_the_run(project: Project, lead: Client, settings: Any) -> None:
+    rule = baseline(project)
+    folder = Path(settings.ARTIFACT_DIR) / "checkpoints" / "x"
+    folder.mkdir(parents=True)
+    (folder / "weights.safetensors").write_bytes(b"x")
+    answer = lead.post(reverse("rmeval:checkpoint-export", args=[rule.uid]))
+    assert answer.status_code == 422
+    assert "No class of transformers computes the rewards of the family length." in answer.content.decode()
+    assert not Run.objects.exists()
+    Checkpoint.objects.filter(pk=rule.pk).update(path="checkpoints/x")
+    page = lead.get(reverse("rmeval:checkpoint-files", args=[rule.uid])).content.decode()
+    assert "Take it along" in page
+    assert "no class of it computes the rewards of this family" in page
+    assert "Export for transformers" not in page
+
+
 def test_archives_are_whole_and_always_the_same(tmp_path: Path) -> None:
     (tmp_path / "big").write_bytes(bytes(range(256)) * 5000)
     members = [Member("a.txt", b"hello"), Member("deep/" + "x" * 150, tmp_path / "big"), Member("empty", b"")]

@@ -8,6 +8,7 @@ from pydantic import Field
 from workers.context import JobContext
 from workers.data.model_card import model_card
 from workers.environment import describe_environment, keep_freed_memory, peak_rss_mib
+from workers.errors import FieldProblem, SpecError
 from workers.jobs import JOBS
 from workers.specs import SpecModel
 
@@ -26,6 +27,9 @@ PROBES = (
     "`probes.json` holds texts with their token ids and the rewards they must get. Opened this way, the folder differed"
     " from the checkpoint by at most {difference:.2g} on them."
 )
+PLAIN = "Download the plain folder of the checkpoint, where it has one: Steelyard opens it, and it holds the weights."
+EXPORTED = frozenset({"scalar_head"})
+"""Families that classes of transformers exist for; whether one fits a checkpoint, its run says."""
 
 
 @JOBS.add("export_checkpoint")
@@ -43,6 +47,13 @@ class ExportCheckpoint:
         """What to export."""
 
         checkpoint: str = Field(description="uid of a checkpoint.")
+
+    @staticmethod
+    def check(_: Any, family: str) -> None:
+        """SpecError for a family whose rewards no class of transformers computes."""
+        if family not in EXPORTED:
+            detail = f"No class of transformers computes the rewards of the family {family}. {PLAIN}"
+            raise SpecError([FieldProblem(pointer="/checkpoint", code="does_not_fit", detail=detail)])
 
     @staticmethod
     def needs_preferences(*_: Any) -> bool:

@@ -14,6 +14,7 @@ from torch import Tensor
 from workers.context import CheckpointRef
 from workers.errors import JobError
 from workers.families import FAMILIES
+from workers.jobs.export_checkpoint import EXPORTED, PLAIN
 from workers.nn.checkpoints import read_about
 from workers.nn.head_layouts import Layout, layout_of
 from workers.specs import parse_spec
@@ -21,7 +22,6 @@ from workers.specs import parse_spec
 SAME_REWARD = 1e-5
 #: tanh(x) = x - x^3/3: at this scale the cube is lost in rounding, and float32 keeps seven figures at any scale.
 IDENTITY_SCALE = 2.0**-12
-PLAIN = "Download the plain folder of the checkpoint instead: Steelyard opens it, and it holds the same weights."
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def export_folder(reference: CheckpointRef, folder: Path) -> Exported:
 def refuse_family(reference: CheckpointRef) -> None:
     if reference.path is None:
         raise JobError("This reward model is a rule or lives elsewhere: it has no weights to export.")
-    if reference.family != "scalar_head":
+    if reference.family not in EXPORTED:
         raise JobError(f"No class of transformers computes the rewards of the family {reference.family}.", PLAIN)
     if reference.config.get("length_normalisation", "none") != "none":
         raise JobError("No class of transformers divides a reward by the length of the response.", PLAIN)

@@ -289,8 +289,9 @@ def check_ready(
         detail = f"{source.name} is {source.row.state}, not ready. Wait until it is, or choose another."
         raise InvalidInput(detail, code="source_not_ready", errors=[FieldError(pointer, "source_not_ready", detail)])
     if needs_preferences and not source.decided().exists():
+        undecided = f"all of its {n} pairs are ties or both bad" if (n := source.pairs().count()) else ""
         detail = (
-            f"{source.name} has no preferences (pairs with a chosen and a rejected response). "
+            f"{source.name} has no preferences: {undecided or 'it has no pair with a chosen and a rejected response'}. "
             "Choose a dataset imported with them, or a snapshot of a queue."
         )
         raise InvalidInput(detail, code="no_preferences", errors=[FieldError(pointer, "no_preferences", detail)])

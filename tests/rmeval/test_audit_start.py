@@ -6,7 +6,7 @@ from django.urls import reverse
 
 from annotator.models import Dataset, Project, Role
 from rmeval.models import RewardModel, Run
-from tests.factories import DatasetFactory
+from tests.factories import DatasetFactory, PreferenceFactory
 from tests.rmeval.conftest import fill
 from tests.rmeval.test_audit import fill_noisy, model_of
 from tests.rmeval.test_pages import client_of
@@ -88,3 +88,11 @@ def test_without_labels_the_page_says_what_to_do(project: Project, researcher: C
     page = researcher.get(address(project)).content.decode()
     assert "No labels to audit yet" in page
     assert "Start the audit" not in page
+
+
+def test_ties_alone_are_called_ties(project: Project, researcher: Client) -> None:
+    tied = DatasetFactory(project=project, name="Tied", n_preferences=2)
+    for _ in range(2):
+        PreferenceFactory(example__dataset=tied, verdict="tie")
+    page = researcher.post(address(project), {"source": f"dataset:{tied.uid}", "members": "5"}).content.decode()
+    assert "Tied has no preferences: all of its 2 pairs are ties or both bad." in page

@@ -12,6 +12,12 @@ import orjson
 from workers.data.rows import Row
 from workers.data.schema import Message
 
+RATER_NAMES = (
+    "rater", "rater_id", "annotator", "annotator_id", "evaluator", "evaluator_id", "worker", "worker_id", "labeler",
+    "labeler_id", "labeller", "labeller_id", "user_id",
+)  # fmt: skip
+"""Columns that say who gave the row's verdict."""
+
 
 class RowProblem(Exception):
     """This row cannot be imported. `detail` says which field and what to do."""
@@ -79,13 +85,22 @@ def refuse_identical(example: ParsedExample) -> None:
 def content_hash(example: ParsedExample) -> bytes:
     """16 bytes that are equal for two examples that say the same.
 
-    What counts: the prompt, the set of responses and the known verdicts on them. What does not: the order of the
-    responses (a pair written B, A is the same pair), ids, model names, metadata. So a second rater's different
-    verdict on a pair is not a duplicate.
+    What counts: the prompt, the set of responses, the known verdicts on them and, where the row names one, whose they
+    are. What does not: the order of the responses (a pair written B, A is the same pair), ids, model names, other
+    metadata. So the verdict of a second rater is not a duplicate, be it the same or another.
     """
     keys = [_digest(response.messages) for response in example.responses]
     verdicts = sorted(_verdict_key(preference, keys) for preference in example.preferences)
-    return _digest([example.prompt, sorted(key.hex() for key in keys), verdicts])
+    says = [example.prompt, sorted(key.hex() for key in keys), verdicts]
+    rater = _rater(example) if verdicts else ""
+    return _digest([*says, rater] if rater else says)
+
+
+def _rater(example: ParsedExample) -> str:
+    """Who judged, as the row's own column names them; empty where none does."""
+    names = {name.casefold(): name for name in example.meta if name.casefold() in RATER_NAMES}
+    found = next((example.meta[names[name]] for name in RATER_NAMES if name in names), "")
+    return str(found) if isinstance(found, str | int) else ""
 
 
 def _verdict_key(preference: ParsedPreference, keys: Sequence[bytes]) -> list[str]:

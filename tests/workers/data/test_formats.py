@@ -303,6 +303,18 @@ def test_detection_says_what_it_saw() -> None:
     assert [item.code for item in named.examples if isinstance(item, RowError)] == ["missing_response"]
 
 
+def test_two_raters_who_agree_are_no_duplicates() -> None:
+    row = {"prompt": "q", "response_a": "x", "response_b": "y", "label": "a"}
+    rows = [row, {**row, "evaluator": "ann"}, {**row, "evaluator": "bob"}, {**row, "evaluator": "ann", "seconds": 4}]
+    alone, ann, bob, again = (content_hash(parse("judged_pairs", **each)) for each in rows)
+    assert len({alone, ann, bob}) == 3
+    assert again == ann
+    unjudged = {"prompt": "q", "response_a": "x", "response_b": "y"}
+    assert content_hash(parse("judged_pairs", **unjudged)) == content_hash(
+        parse("judged_pairs", **unjudged, rater="ann")
+    )
+
+
 def test_hash_counts_what_is_said_not_how_it_is_written() -> None:
     def judged(a: str, b: str, label: str, **more: Any) -> bytes:
         return content_hash(parse("judged_pairs", prompt="p", response_a=a, response_b=b, label=label, **more))

@@ -230,3 +230,20 @@ def test_contexts_stand_before_the_prompt_and_fit(backbone) -> None:
     again = split_texts(join_texts(own, [context, before]))
     assert [len(other) for other in again[1]] == [32, len(before)]
     assert again[0].n_response == own.n_response
+
+
+def test_a_persons_pairs_are_read_once_for_all_their_items(tmp_path, monkeypatch) -> None:
+    local = personal_run(tmp_path, "latent_user", "tiny-encoder", taste_pairs(60))
+    result = local.train(rater_key="who", epochs=1)
+    pairs = [pair_of("good good", "bad", n) for n in range(8)]
+    items = [item(f"text {n}", {"context": pairs}) for n in range(6)]
+    alone = [float(scorer_of(local, result).score([one]).values[0]) for one in items]
+    scorer = scorer_of(local, result)
+    scorer.token_budget = 1  # every item in a batch of its own, as with long contexts
+    read: list[int] = []
+    pooled = scorer.net.pooled
+    monkeypatch.setattr(scorer.net, "pooled", lambda batch: read.append(len(batch)) or pooled(batch))
+    assert scorer.score(items).values == pytest.approx(alone, abs=1e-5)
+    assert sum(read) == len(items) + 2 * len(pairs)
+    scorer.net.train()
+    assert not scorer.net.kept

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from workers.data.render import Encoded
 from workers.nn.heads import Head
-from workers.nn.joined import read_once, split_texts
-from workers.nn.reward_net import RewardNet
+from workers.nn.joined import JoinedNet, split_texts
 
 SLOPE = 0.2
 Scale = Literal["raw", "comparable"]
@@ -134,14 +133,14 @@ class LatentUserHead(Head):
         self.n_set.fill_(n)
 
 
-class LatentUserNet(RewardNet):
+class LatentUserNet(JoinedNet):
     """Reads the item and, where it brings a context, the chosen and rejected responses of that user's pairs."""
 
     head: LatentUserHead
 
     def features(self, batch: Sequence[Encoded]) -> tuple[Tensor, Tensor | None]:
         split = [split_texts(item) for item in batch]
-        vectors = read_once(self, [own for own, _ in split] + [text for _, others in split for text in others])
+        vectors = self.vectors([own for own, _ in split] + [text for _, others in split for text in others])
         own, rest = vectors[: len(batch)], vectors[len(batch) :]
         counts = torch.tensor([len(others) // 2 for _, others in split], device=self.device)
         if not int(counts.sum()):

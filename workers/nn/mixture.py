@@ -12,8 +12,8 @@ from torch.nn.utils import parameters_to_vector
 
 from workers.data.render import Encoded
 from workers.nn.heads import Head
-from workers.nn.joined import read_once, split_texts
-from workers.nn.reward_net import RewardNet, prompt_of
+from workers.nn.joined import JoinedNet, split_texts
+from workers.nn.reward_net import prompt_of
 
 NO_CONTEXT, UNKNOWN, KNOWN = 0.0, 1.0, 2.0
 LABELS = {NO_CONTEXT: "no context", UNKNOWN: "not personalised", KNOWN: "personalised"}
@@ -132,14 +132,14 @@ class MixtureHead(Head):
             return log_softmax(functional_call(self.context_router, found, (contextual,)), dim=1)
 
 
-class MixtureNet(RewardNet):
+class MixtureNet(JoinedNet):
     """Reads the response's text, its prompt alone and, where an item brings one, its context with the prompt."""
 
     def features(self, batch: Sequence[Encoded]) -> tuple[Tensor, Tensor]:
         split = [split_texts(item) for item in batch]
         prompts = [prompt_of(own) for own, _ in split]
         contextual = [others[1] if others else prompt for (_, others), prompt in zip(split, prompts, strict=True)]
-        vectors = read_once(self, [*(own for own, _ in split), *prompts, *contextual])
+        vectors = self.vectors([*(own for own, _ in split), *prompts, *contextual])
         x, plain, routed = vectors.chunk(3)
         codes = [context_code(others[0]) if others else 0 for _, others in split]
         code = torch.tensor(codes, dtype=torch.float32, device=self.device)

@@ -21,8 +21,9 @@ the reason, and the others are imported: rows over 16 MiB, JSON that does not pa
 characters and halves of surrogate pairs (PostgreSQL cannot store them), NaN and infinity (JSON does not have them),
 binary values, a wrong number of columns.
 
-Duplicates are found by a hash of the prompt, the set of responses and the known verdicts: the order of the
-responses, ids, model names and metadata do not count.
+Duplicates are found by a hash of the prompt, the set of responses, the known verdicts and, where a row with a verdict
+names one, the rater (`rater`, `annotator`, `evaluator`, `worker`, `labeler`, each also with `_id`, or `user_id`): two
+raters who agree are two rows. The order of the responses, ids, model names and other metadata do not count.
 
 ## Import formats
 

@@ -39,6 +39,17 @@ def assert_same_rewards(folder, result, reference):
     own = scorer.score([(p["prompt"], p["response"]) for p in probes]).values
     assert [value + result["constant"] for value in found] == pytest.approx(own.tolist(), abs=1e-5)
     assert own.std() > 1e-4
+    assert_code_of_the_card(folder, probes, own.tolist())
+
+
+def assert_code_of_the_card(folder, probes, rewards):
+    """The code as it stands on the card, with the folder as the one name that it needs."""
+    code = (folder / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    names = {"folder": folder}
+    exec(code, names)  # our own text
+    found = [names["encode"](p["prompt"], p["response"]) for p in probes]
+    assert found == [p["input_ids"] for p in probes]
+    assert [names["reward"](p["prompt"], p["response"]) for p in probes] == pytest.approx(rewards, abs=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -12,17 +12,6 @@ from workers.errors import FieldProblem, SpecError
 from workers.jobs import JOBS
 from workers.specs import SpecModel
 
-LOADING = """```python
-import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-tokenizer = AutoTokenizer.from_pretrained(folder)
-model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
-ids = torch.tensor([input_ids])  # {rendering}
-reward = model(input_ids=ids).logits[0, 0].item(){constant}
-```"""
-TEMPLATE = "tokenizer.apply_chat_template(messages, tokenize=True)"
-ROLE_LABELS = 'role labels, "user:\\n...\\n\\nassistant:\\n..." with special tokens: see input_ids in probes.json'
 PROBES = (
     "`probes.json` holds texts with their token ids and the rewards they must get. Opened this way, the folder differed"
     " from the checkpoint by at most {difference:.2g} on them."
@@ -72,15 +61,12 @@ class ExportCheckpoint:
         found = export_folder(reference, folder)
         ctx.checkpoint()
         ctx.progress(1, 2, "Keeping it")
-        uses_template = bool(list(folder.glob("chat_template*"))) and reference.config.get("rendering") != "plain"
-        code = LOADING.format(
-            rendering=TEMPLATE if uses_template else ROLE_LABELS,
-            constant=f" + {found.constant!r}" if found.constant else "",
-        )
+        told = asdict(found)
+        code = f"```python\n{told.pop('code')}```"
         loading = [code, *found.notes, PROBES.format(difference=found.difference)]
         card = model_card(ctx.describe_checkpoint(spec.checkpoint), loading)
         (folder / "README.md").write_text(card, encoding="utf-8")
-        meta = {"of_checkpoint": spec.checkpoint, **asdict(found)}
+        meta = {"of_checkpoint": spec.checkpoint, **told}
         uid = ctx.save_artifact(folder, kind="export", name="transformers", meta=meta)
         for note in found.notes:
             ctx.log(note, "warning")

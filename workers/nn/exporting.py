@@ -12,6 +12,7 @@ import transformers
 from torch import Tensor
 
 from workers.context import CheckpointRef
+from workers.data.loading_code import loading_code
 from workers.errors import JobError
 from workers.families import FAMILIES
 from workers.jobs.export_checkpoint import EXPORTED, PLAIN
@@ -33,6 +34,8 @@ class Exported:
     difference: float
     one_at_a_time: bool
     notes: list[str]
+    code: str
+    """Python that opens the folder and gives a response its reward."""
 
 
 def export_folder(reference: CheckpointRef, folder: Path) -> Exported:
@@ -67,7 +70,8 @@ def export_folder(reference: CheckpointRef, folder: Path) -> Exported:
         )
     if one_at_a_time:
         notes.append("Its padding token also ends a text: give the model one text at a time, without padding.")
-    return Exported(kind.__name__, constant, difference, one_at_a_time, notes)
+    code = loading_code(scorer.renderer, constant=constant)
+    return Exported(kind.__name__, constant, difference, one_at_a_time, notes, code)
 
 
 def refuse_family(reference: CheckpointRef) -> None:

@@ -8,7 +8,7 @@ import sys
 from importlib import metadata
 from typing import Any
 
-PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pydantic")
+PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pydantic", "accelerate", "peft", "deepspeed")
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 
 

@@ -7,7 +7,7 @@ from django import forms
 from annotator.models import Project
 from rmeval.backbones import BUILT_IN
 from rmeval.models import Checkpoint
-from rmeval.selectors.reward_models import checkpoint_choices, source_choices
+from rmeval.selectors.reward_models import ELSEWHERE, checkpoint_choices, source_choices
 from rmeval.spec_forms import SpecForm, SuggestInput, spec_form
 from rmeval.training_form import source_value
 from workers.families import FAMILIES
@@ -38,10 +38,6 @@ def family_choices() -> list[dict[str, Any]]:
     ]
 
 
-#: Families whose rewards are made elsewhere; where one is not installed, it is not offered.
-ELSEWHERE = ("endpoint", "score_file")
-
-
 def ways_to_come() -> list[tuple[str, list[dict[str, Any]]]]:
     """Headings and families: what is trained here, what is asked elsewhere, what is a rule."""
     choices = family_choices()
@@ -50,11 +46,6 @@ def ways_to_come() -> list[tuple[str, list[dict[str, Any]]]]:
         ("Ask a model that runs elsewhere", [one for one in choices if one["name"] in ELSEWHERE]),
         ("Baselines", [one for one in choices if not one["trainable"] and one["name"] not in ELSEWHERE]),
     ]
-
-
-def is_baseline(name: str) -> bool:
-    """A rule to compare with."""
-    return name in FAMILIES and not FAMILIES.get(name).trainable and name not in ELSEWHERE
 
 
 def config_form(family: Any, *args: Any, **kwargs: Any) -> SpecForm:

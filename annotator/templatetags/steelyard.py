@@ -99,8 +99,8 @@ def words(code: str) -> str:
 
 @register.simple_tag
 def interval(value: float | None, low: float | None, high: float | None, n: int | None = None) -> SafeString | str:
-    """A figure with its 95% interval and n, or why there is none."""
-    if value is None or math.isnan(value):
+    """A figure with its 95% interval and n, or why there is none. A row without a figure gives empty texts."""
+    if not isinstance(value, int | float) or math.isnan(value):
         return "not enough data"
     rest = format_html(" <span class='n'>n = {}</span>", thousands(n)) if n is not None else ""
     if low is None or high is None:

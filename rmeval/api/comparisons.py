@@ -46,6 +46,9 @@ class Leaderboard(APIView):
             name = serializers.CharField()
             family = serializers.CharField()
             is_baseline = serializers.BooleanField()
+            has_learnt_from_it = serializers.BooleanField(
+                help_text="Its training read this dataset: the figure is no measure of new pairs."
+            )
             accuracy = RateOutput(allow_null=True)
             mean_margin = serializers.FloatField(allow_null=True)
             n_zero_margin = serializers.IntegerField()
@@ -94,6 +97,7 @@ def row_body(row: LeaderboardRow) -> dict[str, Any]:
         "name": row.name,
         "family": model.family,
         "is_baseline": row.is_baseline,
+        "has_learnt_from_it": row.has_learnt_from_it,
         "accuracy": rate_body(row.accuracy),
         "mean_margin": row.mean_margin,
         "n_zero_margin": row.n_zero_margin,

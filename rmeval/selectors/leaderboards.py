@@ -8,9 +8,10 @@ from django.db.models import Count, Max, QuerySet
 
 from annotator.models import Dataset, Project, Snapshot
 from rmeval.models import Checkpoint, Evaluation
+from rmeval.selectors.reward_models import is_baseline
 from rmeval.selectors.slices import sums_by_slice
+from rmeval.selectors.training_data import learnt_from
 from rmeval.sources import PairSource, with_rewards
-from workers.families import FAMILIES
 from workers.stats.clusters import ClusterSums, share_interval
 from workers.stats.slices import OTHERS
 
@@ -53,6 +54,8 @@ class LeaderboardRow:
     n_zero_margin: int
     n_tie: int
     is_baseline: bool
+    has_learnt_from_it: bool = False
+    """Its training read this dataset."""
     slices: dict[str, Rate] = field(default_factory=dict)
 
     @property
@@ -99,7 +102,8 @@ def leaderboard_rows(*, source: PairSource, slice_by: str = "", sort: str = "acc
         .filter(checkpoint__reward_model__deleted_at=None)
         .select_related("checkpoint__reward_model", "checkpoint__run", "run")
     )
-    rows = [row_of(evaluation, source, slice_by) for evaluation in evaluations]
+    learnt = learnt_from(source, [evaluation.checkpoint for evaluation in evaluations])
+    rows = [row_of(evaluation, source, slice_by, learnt) for evaluation in evaluations]
     return sorted(rows, key=sort_key(sort))
 
 
@@ -109,7 +113,7 @@ def evaluations_of(source: PairSource) -> "QuerySet[Evaluation]":
     return Evaluation.objects.filter(snapshot=source.snapshot)
 
 
-def row_of(evaluation: Evaluation, source: PairSource, slice_by: str) -> LeaderboardRow:
+def row_of(evaluation: Evaluation, source: PairSource, slice_by: str, learnt: set[int]) -> LeaderboardRow:
     metrics = evaluation.metrics
     family = evaluation.checkpoint.reward_model.family
     return LeaderboardRow(
@@ -119,7 +123,8 @@ def row_of(evaluation: Evaluation, source: PairSource, slice_by: str) -> Leaderb
         mean_margin=metrics.get("mean_margin"),
         n_zero_margin=metrics.get("n_zero_margin", 0),
         n_tie=metrics.get("n_tie", 0),
-        is_baseline=family in FAMILIES and not FAMILIES.get(family).trainable,
+        is_baseline=is_baseline(family),
+        has_learnt_from_it=evaluation.checkpoint.pk in learnt,
         slices=slices_of(evaluation, source, slice_by) if slice_by else {},
     )
 

@@ -7,6 +7,15 @@ from django.db.models import Count, Max, OuterRef, Q, QuerySet, Subquery
 
 from annotator.models import Dataset, Project, Snapshot
 from rmeval.models import Artifact, Checkpoint, Evaluation, RewardModel, Run
+from workers.families import FAMILIES
+
+ELSEWHERE = ("endpoint", "score_file")
+"""Families whose rewards are made elsewhere; where one is not installed, it is not offered."""
+
+
+def is_baseline(family: str) -> bool:
+    """A rule to compare with."""
+    return family in FAMILIES and not FAMILIES.get(family).trainable and family not in ELSEWHERE
 
 
 @dataclass(frozen=True)

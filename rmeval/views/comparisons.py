@@ -23,6 +23,7 @@ from rmeval.leaderboard_charts import accuracy_dots, margins_plot
 from rmeval.selectors.compare import CELLS, compare, compared_pairs, selected_responses
 from rmeval.selectors.leaderboards import SORTS, benchmarks, leaderboard_rows, slice_names
 from rmeval.selectors.reward_models import checkpoint_choices, source_choices
+from rmeval.selectors.training_data import learnt_from
 from rmeval.services.submission import run_submit
 from rmeval.sources import PairSource
 
@@ -60,6 +61,7 @@ def leaderboard_context(request: HttpRequest, source: PairSource, form: Evaluate
         "source": source,
         "project": source.project,
         "rows": rows,
+        "any_learnt": any(row.has_learnt_from_it for row in rows),
         "chart": accuracy_dots(rows),
         "interval_rate": next((row.accuracy for row in rows if row.accuracy is not None), None),
         "keys": keys,
@@ -118,6 +120,7 @@ def compare_view(request: HttpRequest) -> HttpResponse:
 def comparison_context(request: HttpRequest, asked: CompareRequest) -> dict[str, Any]:
     source, a, b = asked.parts()
     comparison = compare(source=source, a=a, b=b)
+    learnt = learnt_from(source, [a, b])
     page = compared_pairs(source=source, a=a, b=b, chosen=asked.chosen, after=asked.after, before=asked.before)
     may_act = role_in(request.user, source.project) in RESEARCHERS
     cell_label = CELLS[asked.chosen.cell][0]
@@ -125,6 +128,7 @@ def comparison_context(request: HttpRequest, asked: CompareRequest) -> dict[str,
     return {
         "source": source,
         "comparison": comparison,
+        "learnt": [checkpoint for checkpoint in (a, b) if checkpoint.pk in learnt],
         "plot": margins_plot(comparison.points, a, b, comparison.n),
         "page": page,
         "pager": {

@@ -19,10 +19,11 @@ from annotator.requests import user_of
 from rmeval.access import access_checkpoint, access_reward_model
 from rmeval.audit_start_form import can_audit
 from rmeval.evaluation_charts import evaluation_charts
-from rmeval.forms import EvaluateForm, RegisterForm, config_form, is_baseline, ways_to_come
+from rmeval.forms import EvaluateForm, RegisterForm, config_form, ways_to_come
 from rmeval.models import RewardModel
 from rmeval.selectors.exports import newest_export
 from rmeval.selectors.reward_models import (
+    is_baseline,
     reward_model_evaluations,
     reward_model_lineage,
     reward_model_list,

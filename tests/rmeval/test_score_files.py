@@ -32,6 +32,7 @@ from tests.rmeval.conftest import fill
 from workers.data.rows import Limits
 from workers.errors import JobError
 from workers.families import FAMILIES
+from workers.tasks import run_job
 
 pytestmark = pytest.mark.django_db
 
@@ -180,6 +181,14 @@ def test_evaluating_never_computes(checkpoint: Checkpoint, project: Project, set
     assert len(stored(checkpoint)) == 8
     with pytest.raises(JobError, match="come from a file"):
         FAMILIES.get("score_file").open(None, None)
+
+
+def test_evaluating_without_a_score_says_so(checkpoint: Checkpoint, project: Project) -> None:
+    dataset = fill(DatasetFactory(project=project), 6)
+    spec = {"checkpoint": str(checkpoint.uid), "source": {"dataset": str(dataset.uid)}}
+    run = run_submit(project=project, kind="evaluate", spec=spec, user=None, now=timezone.now(), enqueue=False)
+    with pytest.raises(JobError, match="Not one pair has a score for both responses: 6 are without"):
+        run_job(str(run.uid))
 
 
 def test_an_archived_project_takes_none(checkpoint: Checkpoint, dataset: Dataset) -> None:

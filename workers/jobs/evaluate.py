@@ -39,6 +39,11 @@ class Evaluate:
         scoring = score_missing(ctx, spec.checkpoint, spec.source)
         ctx.checkpoint()
         pairs = ctx.scored_pairs(spec.checkpoint, spec.source.query())
+        if not len(pairs) and pairs.n_unscored:
+            raise JobError(
+                f"Not one pair has a score for both responses: {pairs.n_unscored} are without.",
+                "Import scores of these responses, or look into the log for why they got none; then evaluate again.",
+            )
         if not len(pairs):
             raise JobError(
                 "There is no pair with a chosen and a rejected response to evaluate on.",

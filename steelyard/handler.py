@@ -18,6 +18,7 @@ from django.http.response import HttpResponseBase
 from django.urls import set_script_prefix
 
 from steelyard.health import PROBES
+from steelyard.strangers import TooMuchOfAStranger, is_known, refuse
 
 Scope = dict[str, Any]
 
@@ -42,8 +43,11 @@ class OneThreadHandler(ASGIHandler):
         if scope["type"] != "http":
             raise ValueError(f"Django answers HTTP, not {scope['type']}")
         try:
-            body = await self.read_body(receive)
+            body = await self.read_known_body(scope, receive)
         except RequestAborted:
+            return
+        except TooMuchOfAStranger:
+            await refuse(send)
             return
         context = copy_context()
         loop = asyncio.get_running_loop()
@@ -58,17 +62,27 @@ class OneThreadHandler(ASGIHandler):
             await sync_to_async(response.close)()
         body.close()
 
-    async def read_body(self, receive: Any) -> IO[bytes]:
-        """The body in memory when it comes in one piece, as nearly all do; else spooled to disk by Django."""
+    async def read_known_body(self, scope: Scope, receive: Any) -> IO[bytes]:
+        """The body in memory when it comes in one piece, as nearly all do; else spooled to disk by Django.
+
+        Raises TooMuchOfAStranger where it is large and its sender is not known.
+        """
         first = await receive()
         if first["type"] == "http.request" and not first.get("more_body", False):
             return BytesIO(first.get("body", b""))
-        waiting = [first]
+        waiting, n_bytes, may_be_large = [first], 0, False
 
-        async def again() -> Any:
-            return waiting.pop() if waiting else await receive()
+        async def counted() -> Any:
+            nonlocal n_bytes, may_be_large
+            message = waiting.pop() if waiting else await receive()
+            n_bytes += len(message.get("body", b""))
+            if n_bytes > settings.MAX_STRANGERS_BODY and not may_be_large:
+                may_be_large = await asyncio.get_running_loop().run_in_executor(self.threads, is_known, scope)
+                if not may_be_large:
+                    raise TooMuchOfAStranger
+            return message
 
-        spooled: IO[bytes] = await super().read_body(again)
+        spooled: IO[bytes] = await self.read_body(counted)
         return spooled
 
     def answer(self, scope: Scope, body: IO[bytes]) -> HttpResponseBase:

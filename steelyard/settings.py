@@ -165,6 +165,7 @@ CONTENT_SECURITY_POLICY = {
 }
 DATA_UPLOAD_MAX_MEMORY_SIZE = 5 * 1024 * 1024
 FILE_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
+MAX_STRANGERS_BODY = DATA_UPLOAD_MAX_MEMORY_SIZE  # read from anybody; more from people with an account only
 
 # Live updates: one broadcast inside a web process; the database carries it between processes.
 REDIS_CHANNEL_URL = env_str("STEELYARD_CHANNEL_REDIS_URL")

@@ -7,12 +7,16 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.core import signals
+from django.db import connections
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
-from django.test import override_settings
+from django.test import Client, override_settings
 from django.urls import path
 
+from annotator.services.accounts import token_create
 from steelyard.handler import OneThreadHandler
+from tests.factories import UserFactory
 
 gate = threading.Event()
 threads: list[str] = []
@@ -47,7 +51,7 @@ pytestmark = [pytest.mark.django_db, pytest.mark.urls(__name__)]
 
 
 async def ask(
-    handler: OneThreadHandler, where: str, *body: bytes, gone: asyncio.Event | None = None
+    handler: OneThreadHandler, where: str, *body: bytes, gone: asyncio.Event | None = None, **headers: str
 ) -> tuple[int, bytes]:
     parts = [
         {"type": "http.request", "body": part, "more_body": number < len(body) - 1} for number, part in enumerate(body)
@@ -65,7 +69,8 @@ async def ask(
         if gone is not None and len(sent) > 3:
             gone.set()
 
-    scope = {"type": "http", "method": "POST", "path": where, "headers": [(b"host", b"testserver")]}
+    named = [(name.encode(), value.encode()) for name, value in {"host": "testserver", **headers}.items()]
+    scope = {"type": "http", "method": "POST", "path": where, "headers": named}
     await asyncio.wait_for(handler(scope, receive, send), 30)
     return sent[0]["status"], b"".join(message.get("body", b"") for message in sent)
 
@@ -126,3 +131,24 @@ async def test_a_stream_ends_when_its_reader_has_gone() -> None:
     assert status == 200
     assert body.startswith(b"xx")
     assert closed.wait(5)
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_large_bodies_are_read_from_people_with_an_account_only(settings: Any) -> None:
+    settings.MAX_STRANGERS_BODY = 10
+    settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 100
+    user = await sync_to_async(UserFactory)()
+    _, secret = await sync_to_async(token_create)(user=user, name="mine")
+    client = Client()
+    await sync_to_async(client.force_login)(user)
+    cookie = f"{settings.SESSION_COOKIE_NAME}={client.cookies[settings.SESSION_COOKIE_NAME].value}"
+    parts = (b"12345678", b"12345678", b"12345678")
+    with handler_with(2) as handler:
+        assert await ask(handler, "/echo", b"1234567", b"890") == (200, b"0987654321")
+        for headers in ({}, {"authorization": "Token made-up"}, {"cookie": "steelyard_session=made-up"}):
+            status, body = await ask(handler, "/echo", *parts, **headers)
+            assert status == 413
+            assert b"log in, or send a valid API token" in body
+        for headers in ({"authorization": f"Token {secret}"}, {"cookie": cookie}):
+            assert await ask(handler, "/echo", *parts, **headers) == (200, b"87654321" * 3)
+    await sync_to_async(connections.close_all)()

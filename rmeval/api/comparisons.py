@@ -127,6 +127,14 @@ class Compare(APIView):
             n_b_only = serializers.IntegerField(help_text="Pairs that only b gets right.")
             p_value = serializers.FloatField(allow_null=True, help_text="Exact, two-sided.")
 
+        class ByPrompt(serializers.Serializer[Any]):
+            n_prompts = serializers.IntegerField()
+            p_value = serializers.FloatField(
+                allow_null=True,
+                help_text="Exact, two-sided: flips signs of whole prompts, so pairs of one prompt may depend on each "
+                "other. McNemar's where every prompt has one pair.",
+            )
+
         class Difference(serializers.Serializer[Any]):
             value = serializers.FloatField()
             low = serializers.FloatField()
@@ -154,6 +162,7 @@ class Compare(APIView):
         n_pairs = serializers.IntegerField()
         n_unscored = serializers.IntegerField()
         mcnemar = McNemar()
+        by_prompt = ByPrompt()
         difference = Difference(allow_null=True, help_text="Accuracy of b minus accuracy of a.")
         agreement = RateOutput(allow_null=True, help_text="Share of pairs on which both are right or both wrong.")
         margin_correlation = serializers.FloatField(allow_null=True, help_text="Spearman's rank correlation.")
@@ -194,6 +203,7 @@ def comparison_body(source: PairSource, a: Checkpoint, b: Checkpoint, found: Com
         "n_pairs": found.n,
         "n_unscored": found.n_unscored,
         "mcnemar": {"n_a_only": found.n_a_only, "n_b_only": found.n_b_only, "p_value": found.p_value},
+        "by_prompt": {"n_prompts": found.n_prompts, "p_value": found.p_value_by_prompt},
         "difference": asdict(found.difference) if found.difference else None,
         "agreement": rate_body(found.agreement),
         "margin_correlation": found.margin_correlation,

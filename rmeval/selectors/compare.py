@@ -14,7 +14,7 @@ from rmeval.selectors.leaderboards import Rate, rate
 from rmeval.selectors.slices import slice_text
 from rmeval.sources import CHUNK, PairSource, with_rewards
 from workers.stats.clusters import cluster_sums, widening
-from workers.stats.paired import mcnemar_exact
+from workers.stats.paired import mcnemar_exact, sign_flip_exact
 
 SCATTER_POINTS = 1500
 COMPARISON_KEPT_S = 24 * 3600
@@ -59,6 +59,7 @@ class Comparison:
     margin_correlation: float | None
     points: list[tuple[float, float]]
     n_prompts: int = 0
+    p_value_by_prompt: float | None = None
 
     @property
     def has_repeated_prompts(self) -> bool:
@@ -129,7 +130,7 @@ def compare(*, source: PairSource, a: Checkpoint, b: Checkpoint) -> Comparison:
     version = scores_version(a, b)
     if version is None:
         return compare_now(source=source, a=a, b=b)
-    kept = f"compare2:{source.uid}:{a.pk}:{b.pk}:{version}"
+    kept = f"compare3:{source.uid}:{a.pk}:{b.pk}:{version}"
     found: Comparison | None = cache.get(kept)
     if found is None:
         found = compare_now(source=source, a=a, b=b)
@@ -156,7 +157,8 @@ def compare_now(*, source: PairSource, a: Checkpoint, b: Checkpoint) -> Comparis
     right_a, right_b = margins[:, 0] > 0, margins[:, 1] > 0
     n, n_both = len(margins), int((right_a & right_b).sum())
     n_a_only, n_b_only = int((right_a & ~right_b).sum()), int((~right_a & right_b).sum())
-    widened = widening(right_b.astype(np.float64) - right_a, prompts) if n else 1.0
+    better = right_b.astype(np.int64) - right_a
+    widened = widening(better.astype(np.float64), prompts) if n else 1.0
     return Comparison(
         n=n,
         n_both=n_both,
@@ -172,6 +174,7 @@ def compare_now(*, source: PairSource, a: Checkpoint, b: Checkpoint) -> Comparis
         margin_correlation=rank_correlation(margins),
         points=sampled(margins),
         n_prompts=len(set(prompts)),
+        p_value_by_prompt=sign_flip_exact(better, prompts).p_value if n else None,
     )
 
 

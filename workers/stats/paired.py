@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+LEAST = 1e-40
+"""Probabilities below are left out of a distribution, so that it stays short: p-values are right down to 1e-35."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,3 +69,62 @@ def _half_binomial_tail(k: int, n: int) -> float:
         if term < total * 1e-17:
             break
     return math.exp(_log_pmf(k, n) + math.log(total))
+
+
+@dataclass(frozen=True, slots=True)
+class SignFlip:
+    """The exact test by prompt: `n_informative` prompts in which the one is right more often than the other."""
+
+    p_value: float
+    n_prompts: int
+    n_informative: int
+
+
+def sign_flip_exact(difference: ArrayLike, clusters: Sequence[str]) -> SignFlip:
+    """Exact two-sided test that two models are right equally often, where a prompt may have several pairs.
+
+    Parameters
+    ----------
+    difference
+        Of shape (n,), whole numbers: for each pair 1 where only B is right, -1 where only A is, else 0.
+    clusters
+        The prompt of each pair; prompts are independent, pairs of one prompt need not be.
+
+    Returns
+    -------
+    SignFlip
+        p_value in (0, 1]; 1 when no prompt tells the two apart.
+
+    Notes
+    -----
+    If neither is better, a prompt's sum d_c is as likely as -d_c, whatever its pairs have to do with each other. So
+    p = P(|sum of +-d_c| >= |sum of d_c|) over all 2^m choices of signs, summed exactly by convolution (randomisation
+    test of Fisher, 1935). With one pair a prompt it is McNemar's exact test.
+    """
+    given = np.asarray(difference, dtype=np.int64)
+    if len(given) != len(clusters):
+        raise ValueError(f"{len(clusters)} cluster names for {len(given)} pairs")
+    place: dict[str, int] = {}
+    numbers = np.fromiter((place.setdefault(name, len(place)) for name in clusters), dtype=np.int64, count=len(given))
+    sums = np.bincount(numbers, weights=given, minlength=len(place)).round().astype(np.int64)
+    sizes = Counter(np.abs(sums[sums != 0]).tolist())
+    if not sizes:
+        return SignFlip(1.0, len(place), 0)
+    chances, lowest = np.ones(1), 0
+    for size, count in sizes.items():
+        part, start = _signed_sum(size, count)
+        chances, lowest = np.convolve(chances, part), lowest + start
+    reached = np.abs(np.arange(lowest, lowest + len(chances))) >= abs(int(sums.sum()))
+    p_value = float(chances[reached].sum())
+    return SignFlip(min(1.0, max(p_value, LEAST)), len(place), sum(sizes.values()))
+
+
+def _signed_sum(size: int, count: int) -> tuple[NDArray[np.float64], int]:
+    """Probabilities of the sum of `count` terms of +-size each, from its lowest value on, and that value."""
+    k = np.arange(count + 1)
+    logs = np.array([_log_pmf(int(i), count) for i in k])
+    kept = np.flatnonzero(logs > math.log(LEAST))
+    first, last = int(kept[0]), int(kept[-1])
+    spread = np.zeros(2 * size * (last - first) + 1)
+    spread[:: 2 * size] = np.exp(logs[first : last + 1])
+    return spread, size * (2 * first - count)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import math
 
@@ -19,7 +20,7 @@ from workers.stats.bootstrap import bootstrap_interval, percentile_interval
 from workers.stats.intervals import wilson_interval
 from workers.stats.majority import VERDICTS, majority
 from workers.stats.metrics import accuracy_by_slice, pairwise_accuracy
-from workers.stats.paired import mcnemar_exact
+from workers.stats.paired import mcnemar_exact, sign_flip_exact
 
 COUNTS = st.integers(1, 10**6).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 
@@ -58,6 +59,34 @@ def test_mcnemar_as_statsmodels_and_scipy(a: int, b: int) -> None:
         if a == b:  # Fagerland, Lydersen and Laake: then half the observed outcome comes off once, not twice
             expected = 1 - binom.pmf(a, a + b, 0.5) / 2
         assert mid == pytest.approx(min(1.0, expected), rel=1e-8)
+
+
+@pytest.mark.parametrize(("a", "b"), [(0, 1), (3, 9), (40, 61), (700, 520), (5000, 4700)])
+def test_flipping_signs_of_single_pairs_is_mcnemar(a: int, b: int) -> None:
+    difference = [-1] * a + [1] * b + [0] * 7
+    found = sign_flip_exact(difference, [str(i) for i in range(len(difference))])
+    assert found.p_value == pytest.approx(mcnemar_exact(a, b).p_value, rel=1e-9)
+    assert (found.n_prompts, found.n_informative) == (a + b + 7, a + b)
+
+
+def test_flipping_signs_of_prompts_as_by_counting_all() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        difference = rng.integers(-1, 2, size=24)
+        prompts = [f"p{i}" for i in rng.integers(0, 8, size=24)]
+        sums = np.array([difference[[p == name for p in prompts]].sum() for name in sorted(set(prompts))])
+        signs = np.array(list(itertools.product((-1, 1), repeat=len(sums))))
+        exact = np.mean(np.abs(signs @ sums) >= abs(sums.sum()))
+        assert sign_flip_exact(difference, prompts).p_value == pytest.approx(exact, abs=1e-12)
+    assert sign_flip_exact([1, -1], ["p", "p"]).p_value == 1.0
+    with pytest.raises(ValueError, match="1 cluster names for 2 pairs"):
+        sign_flip_exact([1, -1], ["p"])
+
+
+def test_a_copied_pair_makes_mcnemar_surer_and_not_the_test_by_prompt() -> None:
+    once, prompts = [1] * 6 + [-1] * 2, [str(i) for i in range(8)]
+    assert sign_flip_exact(once * 3, prompts * 3).p_value == pytest.approx(sign_flip_exact(once, prompts).p_value)
+    assert mcnemar_exact(6, 18).p_value < mcnemar_exact(2, 6).p_value / 10
 
 
 def test_mcnemar_borders() -> None:

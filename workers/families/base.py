@@ -29,6 +29,7 @@ CAPABILITIES: dict[str, str] = {
     "attributes": "gives a value an attribute",
     "heads": "has several heads that each give a reward",
     "twins": "has two heads that check one another",
+    "twin_policies": "has two policies that check one another",
     "gaussian": "gives mean and spread of a reward",
     "states": "its hidden states can be trained on",
     "likelihood": "its reward is a log-likelihood",

@@ -1,7 +1,7 @@
 """Bradley-Terry on log-likelihoods, without a reference model."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -75,32 +75,39 @@ class LikelihoodObjective(PairwiseObjective):
 
     def choose(self, data: "UnitData") -> "UnitData":
         """The pairs whose responses both have a likelihood; the others are counted here and named in the result."""
-        reasons = [unread(unit) for unit in zip(*data.columns, strict=True)]
-        self.unread = {
-            reason: [data.ids[i] for i, found in enumerate(reasons) if found == reason]
-            for reason in sorted({r for r in reasons if r})
-        }
-        if not self.unread:
-            return data
-        kept = np.array([i for i, reason in enumerate(reasons) if reason is None], dtype=np.int64)
-        if not len(kept):
-            raise JobError(
-                f"There is nothing to learn from: {'; '.join(self._named())}.",
-                "Raise max_length, choose a backbone with a longer context, or set long_responses to cut.",
-            )
-        return data.kept(kept, Counter({reason: len(ids) for reason, ids in self.unread.items()}))
+        found, self.unread = with_likelihood(data)
+        return found
 
     def finish(self, net: "Net", data: "UnitData", rows: Rows, *, budget: int) -> dict[str, Any]:
         from workers.nn.length_bias import length_correlation
 
         told: dict[str, Any] = {"length_correlation": length_correlation(net, data, rows, budget=budget)}
-        return {**told, "unread": self.unread, "warnings": self._named()} if self.unread else told
+        return {**told, "unread": self.unread, "warnings": named_unread(self.unread)} if self.unread else told
 
-    def _named(self) -> list[str]:
-        return [
-            f"{len(ids)} left out ({reason}): {', '.join(ids[:NAMED])}" + (" and others" if len(ids) > NAMED else "")
-            for reason, ids in self.unread.items()
-        ]
+
+def with_likelihood(data: "UnitData") -> "tuple[UnitData, dict[str, list[str]]]":
+    """The pairs whose responses both have a likelihood, and the ids of the others by reason. JobError: none has."""
+    reasons = [unread(unit) for unit in zip(*data.columns, strict=True)]
+    left_out = {
+        reason: [data.ids[i] for i, found in enumerate(reasons) if found == reason]
+        for reason in sorted({r for r in reasons if r})
+    }
+    if not left_out:
+        return data, {}
+    kept = np.array([i for i, reason in enumerate(reasons) if reason is None], dtype=np.int64)
+    if not len(kept):
+        raise JobError(
+            f"There is nothing to learn from: {'; '.join(named_unread(left_out))}.",
+            "Raise max_length, choose a backbone with a longer context, or set long_responses to cut.",
+        )
+    return data.kept(kept, Counter({reason: len(ids) for reason, ids in left_out.items()})), left_out
+
+
+def named_unread(left_out: Mapping[str, Sequence[str]]) -> list[str]:
+    return [
+        f"{len(ids)} left out ({reason}): {', '.join(ids[:NAMED])}" + (" and others" if len(ids) > NAMED else "")
+        for reason, ids in left_out.items()
+    ]
 
 
 @OBJECTIVES.add("likelihood_bt")

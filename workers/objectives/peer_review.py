@@ -32,6 +32,8 @@ class PeerReview(PairwiseObjective):
     title: ClassVar[str] = "Peer review against wrong labels"
     needs: ClassVar[frozenset[str]] = frozenset({"twins"})
     is_batch_coupled: ClassVar[bool] = True
+    shares_trained: ClassVar[bool] = True
+    """Is a backbone that is trained one for both members?"""
 
     class Config(SpecModel):
         """Settings of peer review."""
@@ -86,7 +88,7 @@ class PeerReview(PairwiseObjective):
         if not twin_head(net).is_split():
             raise JobError(
                 "Both members have the same weights, so that they would choose alike for ever.",
-                "Start from a fresh head, or from a checkpoint whose members differ.",
+                "Start from a fresh head, or from a checkpoint whose members differ; two policies need dropout.",
             )
 
     def order(self, epoch: int, data: "UnitData", rows: Rows, margins: NDArray[np.float32], *, seed: int) -> Rows:
@@ -138,8 +140,9 @@ class PeerReview(PairwiseObjective):
         c = self.config
         found = report_peers(net, data, rows, budget=budget, drop=c.noise_rate)
         noise = {"value": c.noise_rate, "source": c.noise_rate_source}
-        warnings = [] if data.features is not None else [SHARED]
-        return {"noise_rate": noise, "shares_trained_backbone": data.features is None, **found, "warnings": warnings}
+        is_shared = self.shares_trained and data.features is None
+        warnings = [SHARED] if is_shared else []
+        return {"noise_rate": noise, "shares_trained_backbone": is_shared, **found, "warnings": warnings}
 
 
 def dealt(first: Rows, second: Rows) -> Rows:

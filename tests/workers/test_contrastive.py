@@ -13,7 +13,7 @@ from tests.workers.making import LocalRun, make_pairs, turn
 from tests.workers.noisy_world import WIDTH
 from tests.workers.shifted_world import meta_training
 from workers.data.schema import LabelledResponse
-from workers.errors import JobError, SpecError
+from workers.errors import JobCancelled, JobError, SpecError
 from workers.nn.contrastive import balanced_codes, fixed_prototypes, probe_accuracy, simcse_loss, swav_loss
 from workers.nn.heads import DeepHead
 from workers.nn.meta_samples import discrimination, moved_uphill, read_samples
@@ -73,7 +73,23 @@ def test_contrastive_training_end_to_end(tmp_path: Path, term: str, on: str) -> 
     assert len(told) == result["n_steps"]
     assert all(0 < value < 20 for value in told)
     assert not result["backbone_frozen"]
+    probe = result["finished"]["probe_accuracy"]
+    assert probe["n"] == result["n_train"]
+    assert 0 <= probe["before"] <= 1
+    assert probe["after"] >= 0.9, "good words against bad ones"
     assert local.run("score", checkpoint=result["checkpoint"])["n_scored"] == 64
+
+
+def test_a_killed_run_tells_the_probe_of_its_first_attempt(tmp_path: Path) -> None:
+    local = LocalRun(tmp_path, make_pairs(32), model=DROPPING)
+    spec = {"objective": "contrastive_bt", "epochs": 2, "checkpoint_every": 2}
+    whole = local.train(local.context("whole"), **spec)
+    killed = local.context("killed")
+    killed.is_cancelled = lambda: len(killed.metrics) >= 4
+    with pytest.raises(JobCancelled):
+        local.train(killed, **spec)
+    again = local.train(local.context("killed", attempt=2), **spec)
+    assert again["finished"] == whole["finished"]
 
 
 def test_both_passes_differ_by_dropout_and_the_term_moves_the_weights(tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
 """Bradley-Terry with a contrastive term that spreads the states of responses."""
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from workers.data.schema import PreferencePair
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 BETA = {("simcse", "pairs"): 1.0, ("simcse", "difference"): 1.0, ("swav", "pairs"): 0.1, ("swav", "difference"): 0.5}
 PROTOTYPES = {"pairs": 50, "difference": 20}
+PROBED, READ_AT_ONCE = 256, 32
+"""Training pairs whose states are probed, and how many are read together."""
 
 
 @OBJECTIVES.add("contrastive_bt")
@@ -52,6 +56,7 @@ class ContrastiveBradleyTerry(PairwiseObjective):
     def __init__(self, config: Config) -> None:
         self.config = config
         self._told: dict[str, float] = {}
+        self._before = math.nan
 
     def meet(self, config: Any) -> None:
         if not config.dropout:
@@ -66,6 +71,33 @@ class ContrastiveBradleyTerry(PairwiseObjective):
                 "The contrastive term trains the backbone, which this run leaves frozen: both passes would be alike.",
                 "Set freeze_backbone to no.",
             )
+        if math.isnan(self._before):
+            self._before = self._told_apart(net, data, rows, budget=budget)
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        return {"probe before": np.array(self._before)}
+
+    def restore(self, kept: dict[str, NDArray[Any]]) -> None:
+        self._before = float(kept.get("probe before", np.array(math.nan)))
+
+    def finish(self, net: "Net", data: "UnitData", rows: Rows, *, budget: int) -> dict[str, Any]:
+        """How well a linear probe on the states finds the chosen response, before and after."""
+        after = self._told_apart(net, data, rows, budget=budget)
+        return {"probe_accuracy": {"before": self._before, "after": after, "n": min(len(rows), PROBED)}}
+
+    def _told_apart(self, net: "Net", data: "UnitData", rows: Rows, *, budget: int) -> float:
+        import torch
+
+        from workers.nn.contrastive import probe_accuracy
+        from workers.nn.view import BatchView
+
+        net.eval()
+        parts = []
+        with torch.inference_mode():
+            for start in range(0, min(len(rows), PROBED), READ_AT_ONCE):
+                view = BatchView(net, data, rows[start : min(start + READ_AT_ONCE, PROBED)], budget=budget)
+                parts.append(torch.stack(self._chosen_and_rejected(view)).cpu())
+        return probe_accuracy(*torch.cat(parts, dim=1))
 
     def targets(self, pairs: Sequence[PreferencePair]) -> PairTargets:
         return pair_targets(pairs)
@@ -101,12 +133,17 @@ class ContrastiveBradleyTerry(PairwiseObjective):
         """What is contrasted, shape (2 n, width): chosen then rejected states, or their differences both ways."""
         import torch
 
-        a, b = (pooled_states(view, column) for column in range(2))
-        is_a = torch.from_numpy(np.asarray(view.targets.target > 0.5)).to(a.device)[:, None]  # type: ignore[attr-defined]
-        chosen, rejected = torch.where(is_a, a, b), torch.where(is_a, b, a)
+        chosen, rejected = self._chosen_and_rejected(view)
         if self.config.on == "difference":
             return torch.cat([chosen - rejected, rejected - chosen])
         return torch.cat([chosen, rejected])
+
+    def _chosen_and_rejected(self, view: "BatchView") -> "tuple[Tensor, Tensor]":
+        import torch
+
+        a, b = (pooled_states(view, column) for column in range(2))
+        is_a = torch.from_numpy(np.asarray(view.targets.target > 0.5)).to(a.device)[:, None]  # type: ignore[attr-defined]
+        return torch.where(is_a, a, b), torch.where(is_a, b, a)
 
     def _term(self, first: "Tensor", second: "Tensor") -> "Tensor":
         from workers.nn.contrastive import fixed_prototypes, simcse_loss, swav_loss

@@ -64,3 +64,19 @@ def test_a_row_whose_partner_is_refused_says_that_it_stands_alone() -> None:
     assert (alone.line, alone.code) == (1, "no_partner")
     assert "that could be read" in alone.detail
     assert refused.detail == "helpfulness is 9, not from 0 to 4; repair the rating"
+
+
+def test_helpsteer2_preference_keeps_sign_strength_and_words() -> None:
+    """-3 says that response 1 is much better; what stands beside the label stays with the example."""
+    words = {"preference_statement": "Response 1 is clearer.", "preference_elaboration": "It names the rule."}
+    pair = {"prompt": "q", "response_1": "x", "response_2": "y", "split": "train", **words}
+    raw = "\n".join(json.dumps({**pair, "preference_strength": said}) for said in (*range(-3, 4), -100)).encode()
+    *items, neither = open_examples(io.BytesIO(raw), name="p.jsonl").examples
+    for said, example in zip(range(-3, 4), items, strict=True):
+        assert isinstance(example, ParsedExample)
+        [preference] = example.preferences
+        assert [response.messages[0]["content"] for response in example.responses] == ["x", "y"]
+        assert {"a": -1, "b": 1, "tie": 0}[preference.verdict] * (preference.preference_strength or 0) == said
+        assert example.meta == {**words, "split": "train"}
+    assert isinstance(neither, RowError)
+    assert (neither.line, neither.code) == (8, "unknown_label")

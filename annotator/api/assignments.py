@@ -16,7 +16,7 @@ from rest_framework.views import APIView
 
 from annotator.access import access_assignment, access_labelling
 from annotator.api.dataset_schemas import MessageOutput
-from annotator.api.fields import unknown_fields_check
+from annotator.api.fields import ChoiceInput, unknown_fields_check
 from annotator.models import Judgement
 from annotator.requests import user_of
 from annotator.selectors.tasks import assignment_task
@@ -195,7 +195,7 @@ class Skip(APIView):
     """Give an item back for good, with a reason."""
 
     class Input(serializers.Serializer[Any]):
-        reason = serializers.ChoiceField(choices=list(SKIP_REASONS.items()))
+        reason = ChoiceInput(choices=list(SKIP_REASONS.items()))
         detail = serializers.CharField(default="", allow_blank=True)
 
     @extend_schema(operation_id="assignment_skip", tags=TAGS, request=Input, responses={204: None})

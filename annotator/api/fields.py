@@ -1,6 +1,6 @@
-"""Fields of a body that nothing reads."""
+"""Fields of a body: those that nothing reads, and choices that say what there is to choose."""
 
-from typing import Any
+from typing import Any, NoReturn
 
 from rest_framework import serializers
 
@@ -13,3 +13,14 @@ def unknown_fields_check(data: Any, serializer: type[serializers.Serializer[Any]
     unknown = sorted(set(data) - set(known)) if isinstance(data, dict) else []
     if unknown:
         raise invalid(f"/{unknown[0]}", "unknown_field", f"There is no such field. Known: {', '.join(known)}.")
+
+
+class ChoiceInput(serializers.ChoiceField):
+    """A choice of a body; a refusal names the choices."""
+
+    def fail(self, key: str, **kwargs: Any) -> NoReturn:
+        if key == "invalid_choice":
+            known = ", ".join(str(choice) for choice in self.choices)
+            text = str(kwargs.get("input"))[:100]
+            raise serializers.ValidationError(f'"{text}" is not known. Choose one of: {known}.', code=key)
+        super().fail(key, **kwargs)

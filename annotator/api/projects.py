@@ -12,7 +12,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from annotator.access import LEADS, READERS, access_membership, access_project, require_role
-from annotator.api.fields import unknown_fields_check
+from annotator.api.fields import ChoiceInput, unknown_fields_check
 from annotator.models import Membership, Project, Role
 from annotator.requests import user_of
 from annotator.selectors.projects import ProjectCounts, memberships_of, project_counts
@@ -116,7 +116,7 @@ class MemberList(APIView):
 
 class MemberDetail(APIView):
     class Input(serializers.Serializer[Any]):
-        role = serializers.ChoiceField(choices=Role.choices)
+        role = ChoiceInput(choices=Role.choices)
 
     @extend_schema(operation_id="member_update", tags=["projects"], request=Input, responses=MemberList.Output)
     def patch(self, request: Request, uid: UUID, member_uid: UUID) -> Response:

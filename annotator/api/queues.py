@@ -15,7 +15,7 @@ from rest_framework.views import APIView
 
 from annotator.access import ANYONE, LEADS, READERS, access_project, access_queue, role_in
 from annotator.api.assignments import assignment_api_urls
-from annotator.api.fields import unknown_fields_check
+from annotator.api.fields import ChoiceInput, unknown_fields_check
 from annotator.models import Dataset, Queue
 from annotator.pagination import PkCursorPagination
 from annotator.requests import user_of
@@ -93,12 +93,12 @@ class ProjectQueues(APIView):
         )
         overlap = serializers.IntegerField(default=1)
         guidelines = serializers.CharField(default="", allow_blank=True, trim_whitespace=False, help_text="Markdown.")
-        order_policy = serializers.ChoiceField(
+        order_policy = ChoiceInput(
             choices=Queue.OrderPolicy.choices,
             required=False,
             help_text="By default depth where overlap is 2 or more, so that agreement shows early; else breadth.",
         )
-        pair_policy = serializers.ChoiceField(
+        pair_policy = ChoiceInput(
             choices=[c for c in Queue.PairPolicy.choices if c[0] != Queue.PairPolicy.LISTED],
             default=Queue.PairPolicy.ALL,
             help_text="Which pairs are made of an example with more than two responses.",
@@ -153,7 +153,7 @@ class QueueDetail(APIView):
 
     class Input(serializers.Serializer[Any]):
         name = serializers.CharField(max_length=200, required=False)
-        state = serializers.ChoiceField(choices=["open", "paused", "closed"], required=False)
+        state = ChoiceInput(choices=["open", "paused", "closed"], required=False)
         overlap = serializers.IntegerField(required=False)
 
     @extend_schema(operation_id="queue_detail", tags=["queues"], responses=QueueOutput)

@@ -15,7 +15,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from annotator.access import RESEARCHERS, access_dataset, access_queue, access_snapshot
-from annotator.api.fields import unknown_fields_check
+from annotator.api.fields import ChoiceInput, unknown_fields_check
 from annotator.models import Snapshot
 from annotator.requests import user_of
 from annotator.selectors.agreement import queue_agreement
@@ -39,7 +39,7 @@ EXPORT_RESPONSES = {
 
 class SnapshotList(GenericAPIView[Snapshot]):
     class Input(serializers.Serializer[Any]):
-        aggregation = serializers.ChoiceField(choices=AGGREGATIONS, default="majority")
+        aggregation = ChoiceInput(choices=AGGREGATIONS, default="majority")
         filter = serializers.JSONField(
             required=False,
             help_text="{verdicts, min_judgements, raters, since, exclude_flagged}; all optional.",

@@ -13,7 +13,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from annotator.access import RESEARCHERS
-from annotator.api.fields import unknown_fields_check
+from annotator.api.fields import ChoiceInput, unknown_fields_check
 from annotator.errors import NotFound
 from annotator.models import Snapshot
 from annotator.pagination import PkCursorPagination
@@ -55,7 +55,7 @@ class RunEdits(APIView):
     """Edits of labels made from a label audit."""
 
     class Input(PairChoice):
-        kind = serializers.ChoiceField(choices=PairEdit.Kind.choices)
+        kind = ChoiceInput(choices=PairEdit.Kind.choices)
         value = serializers.FloatField(required=False, allow_null=True, help_text="Of soften and weight.")
         reason = serializers.CharField(required=False, allow_blank=True, max_length=300)
 

@@ -49,7 +49,10 @@ def line_chart(
 ) -> dict[str, Any]:
     """A curve; with `smooth`, the raw points are faint and the smoothed curve leads."""
     raw = [{"x": x, "y": y} for x, y in points]
-    encoding = {"x": axis_x("x", x_title), "y": axis_y("y", y_title, zero=zero)}
+    y = axis_y("y", y_title, zero=zero)
+    if len(levels := {value for _, value in points}) == 1 and not zero:
+        y["scale"] = {"domain": around(levels.pop())}
+    encoding = {"x": axis_x("x", x_title), "y": y}
     if not smooth:
         mark = {"type": "line", "color": SERIES[0], "strokeWidth": 1.8, "point": point(len(raw))}
         return chart(raw, [{"mark": mark, "encoding": encoding}])
@@ -60,6 +63,12 @@ def line_chart(
         raw,
         [{"mark": faint, "encoding": encoding}, {"data": {"values": leading}, "mark": strong, "encoding": encoding}],
     )
+
+
+def around(value: float) -> list[float]:
+    """Ends of an axis for one value: left alone, the chart rounds its only tick to a whole number."""
+    room = max(abs(value) / 10, 0.01)
+    return [value - room, value + room]
 
 
 def lines_chart(

@@ -2,8 +2,11 @@
 
 from datetime import UTC, datetime
 
-from rmeval.charts import MOST_LINES
+import pytest
+
+from rmeval.charts import MOST_LINES, line_chart
 from rmeval.group_charts import MOST_DRAWN, group_charts
+from rmeval.rendering import draw
 from rmeval.run_charts import correlation_chart, validation_loss_chart, weights_chart
 from rmeval.selectors.runs import Curve
 
@@ -45,6 +48,14 @@ def test_attributes_and_validation_loss() -> None:
     loss = validation_loss_chart(curves(validation_loss=(0.5, 0.3, 0.4)))
     assert loss is not None
     assert "lowest 0.300, now 0.400" in loss.svg
+
+
+def test_one_value_is_not_drawn_at_another() -> None:
+    one = line_chart([(1, 0.701)], y_title="loss")
+    assert one["layer"][0]["encoding"]["y"]["scale"]["domain"] == pytest.approx([0.6309, 0.7711])
+    assert "0.70" in draw(one, label="x", key="k")
+    assert line_chart([(1, 0.0)], y_title="loss")["layer"][0]["encoding"]["y"]["scale"]["domain"] == [-0.01, 0.01]
+    assert "domain" not in line_chart([(1, 0.7), (2, 0.6)], y_title="loss")["layer"][0]["encoding"]["y"]["scale"]
 
 
 def told(n: int, value: float) -> dict[str, float]:

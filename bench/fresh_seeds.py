@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.workers import mixture_world, policy_world, progression_world, robust_world, shifted_world
+from tests.workers import latent_world, mixture_world, policy_world, progression_world, robust_world, shifted_world
 from workers.stats.auroc import auroc
 from workers.stats.bootstrap import bootstrap_interval
 
@@ -80,6 +80,13 @@ def entropy(folder: Path, seed: int) -> Told:
     return told, bool(kept.min() >= 0.9 and (kept - fallen).max() >= 0.1)
 
 
+def scales(folder: Path, seed: int) -> Told:
+    """Card 48, check 5."""
+    best, raw, comparable = latent_world.bandit(folder, seed)
+    told = {"best arm": best, "regret, raw": raw, "regret, comparable": comparable}
+    return told, best >= 0.9 and comparable < raw
+
+
 def progression(folder: Path, seed: int) -> Told:
     """Card 5, check 3."""
     pairs, _ = progression_world.make_progressions(4000, seed=100 * seed)
@@ -119,6 +126,7 @@ CHECKS: dict[str, Callable[[Path, int], Told]] = {
     "17.3": spread,
     "43.6": meta,
     "45.4": entropy,
+    "48.5": scales,
     "05.3": progression,
     "24": distance,
 }

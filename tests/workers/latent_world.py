@@ -138,3 +138,27 @@ def policy_regret(rewards: torch.Tensor, utilities: Array, *, temperature: float
     chosen = torch.softmax(rewards / rewards.std() / temperature, dim=1).numpy()
     low, high = utilities.min(axis=1, keepdims=True), utilities.max(axis=1, keepdims=True)
     return float(1 - (chosen * (utilities - low) / (high - low)).sum(axis=1).mean())
+
+
+def bandit(folder: Path, seed: int) -> tuple[float, float, float]:
+    """The lower comparable reward of two types' best arms, and the regret of one policy with raw and with comparable.
+
+    Temperature 0.5, at which a policy takes arms in proportion to exp(reward / 0.5), rewards of spread 1.
+    """
+    world = two_scales(200, 32, seed=seed)
+    rows = np.arange(len(world.data))
+    net = train_latent(folder, world.data, rows, n_steps=400, batch=64, rate=5e-3, beta=1e-3, seed=seed)
+    users, arms = UserPairs(world.data), torch.from_numpy(world.arms).float()
+    _, index, mask = users.of_users(most=8, rng=np.random.default_rng(0))
+    head: Any = net.head
+    head.set_references(arms)
+    with torch.inference_mode():
+        mu = users.posterior(net, index, mask).mu
+        outputs = [head(arms, torch.cat([z, torch.ones(1)]).expand(len(arms), -1)) for z in mu]
+    raw, comparable = (torch.stack([o[:, k] for o in outputs]) for k in (0, 1))
+    if comparable.min() < 0 or comparable.max() > 1:
+        raise ValueError("comparable rewards lie in [0, 1]")
+    of_types = torch.stack([comparable[torch.from_numpy(world.kind == k)].mean(dim=0) for k in (0, 1)])
+    utilities = world.utilities[world.kind]
+    lost = [policy_regret(rewards, utilities, temperature=0.5) for rewards in (raw, comparable)]
+    return float(of_types.max(dim=1).values.min()), lost[0], lost[1]

@@ -42,7 +42,7 @@ class TwinPolicyNet(LikelihoodNet):
 
     def __init__(self, backbone: Any, *, output: Output = "a", dropout: float = 0.0, **options: Any) -> None:
         super().__init__(backbone, dropout=dropout, **options)
-        self.head: TwinPolicies = TwinPolicies(self.backbone, output=output, dropout=dropout)  # type: ignore[assignment]
+        self.head: TwinPolicies = TwinPolicies(self.backbone, output=output, dropout=dropout)
 
     def forward(self, batch: Sequence[Encoded]) -> Tensor:
         with self.precision():

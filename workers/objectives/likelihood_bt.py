@@ -133,7 +133,8 @@ class LikelihoodBradleyTerry(LikelihoodObjective):
         a, b = view.rewards
         if self.config.length_normalised:
             a, b = (part / _n_tokens(view, column, like=part) for column, part in enumerate((a, b)))
-        return self.config.beta * (a - b)
+        scaled: Tensor = self.config.beta * (a - b)
+        return scaled
 
 
 def _n_tokens(view: "BatchView", column: int, *, like: "Tensor") -> "Tensor":

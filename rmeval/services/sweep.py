@@ -8,6 +8,7 @@ from django.db.models import DurationField, ExpressionWrapper, F, Q, Value
 from django.db.models.functions import Greatest
 
 from rmeval.models import Run
+from rmeval.selectors.waiting import queue_state
 from rmeval.services.placement import run_queue
 from rmeval.services.runs import run_finish, run_note, run_poke, run_requeue
 from rmeval.services.submission import run_enqueue
@@ -109,6 +110,10 @@ def waiting_runs_wake(*, now: datetime, picked_up_within: timedelta) -> int:
 
 
 def is_behind_others(run: Run) -> bool:
-    """Whether the run waits its turn, which is no news: one before it is in work or waits on the same queue."""
+    """Whether the run waits its turn, which is no news: one before it is in work or waits on the same queue.
+
+    So is one in work on another queue of the same workers.
+    """
+    name = run_queue(run)
     ahead = Q(state=Run.State.RUNNING) | Q(state=Run.State.QUEUED, pk__lt=run.pk)
-    return Run.objects.filter(ahead, environment__queue=run_queue(run)).exists()
+    return Run.objects.filter(ahead, environment__queue=name).exists() or bool(queue_state(name).shared_with)

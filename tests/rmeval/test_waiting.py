@@ -94,6 +94,19 @@ def test_waiting_for_ones_turn_is_no_news(trained: Checkpoint, dataset: Dataset,
     assert len(sent) == 2 + 2 + 1  # the message to the broker is repeated in any case
 
 
+def test_a_worker_busy_with_another_queue_is_no_news(trained: Checkpoint, dataset: Dataset, sent: Sent) -> None:
+    busy, asked = training(trained, dataset), training(trained, dataset)
+    Run.objects.filter(pk=busy.pk).update(state="running", heartbeat_at=timezone.now() + timedelta(minutes=5))
+    Run.objects.filter(pk=asked.pk).update(environment={"queue": "judge"})
+    worker = WorkerHeartbeat.objects.create(name="gpu@x", queues=["gpu", "judge"], seen_at=timezone.now())
+    sweep_once(timezone.now() + timedelta(minutes=5))
+    assert not asked.events.filter(message__startswith="Not picked up").exists()
+    worker.queues = ["judge"]
+    worker.save()
+    sweep_once(timezone.now() + timedelta(minutes=15))
+    assert asked.events.filter(message__startswith="Not picked up").exists()
+
+
 def test_a_queued_run_says_what_it_waits_for(trained: Checkpoint, dataset: Dataset, sent: Sent) -> None:
     first, second, third = (training(trained, dataset) for _ in range(3))
     other = submit(trained, dataset)

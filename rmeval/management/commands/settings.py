@@ -5,7 +5,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from workers.settings_page import entries, settings_of
+from workers.described import settings_of
+from workers.settings_page import entries
 
 
 class Command(BaseCommand):

@@ -196,6 +196,20 @@ def test_what_cannot_be_rated_is_said(tmp_path) -> None:
             assert caught.value.hint
 
 
+@pytest.mark.parametrize("family", ["multi_attribute", "embedding_linear"])
+def test_ratings_missing_in_half_of_the_rows_are_counted(tmp_path, family) -> None:
+    rows = [
+        LabelledResponse(r.prompt, r.response, {**r.ratings, **({"half": float(i % 3)} if i % 2 else {})})
+        for i, r in enumerate(rated_rows(40))
+    ]
+    result = train_on_ratings(tmp_path, rows, family, {"attributes": ["kind", "half"]}, max_steps=2)[2]
+    found = result["finished"]["ratings"]
+    assert found["kind"] == result["n_train"]
+    assert 0 < found["half"] < result["n_train"]
+    (line,) = result["finished"]["warnings"]
+    assert line.startswith(f"half is rated in {found['half']} of {result['n_train']} training responses")
+
+
 def test_families_and_objectives_that_do_not_go_together(tmp_path) -> None:
     local = LocalRun(tmp_path, make_pairs(8), family="multi_attribute")
     with pytest.raises(SpecError, match=r"multi_attribute does not. Objectives for it: .*attribute_regression"):

@@ -78,6 +78,19 @@ class AttributeRegression(LabelledObjective):
         if isinstance(net.head, AttributeHead) and not bool(net.head.is_fitted):
             net.head.set_scale(torch.from_numpy(centre).float(), torch.from_numpy(spread).float())
 
+    def finish(self, net: "Net", data: "UnitData", rows: Rows, *, budget: int) -> dict[str, Any]:
+        """How many training responses have a rating of each attribute, where not all of them have all."""
+        targets: Any = data.targets
+        given = {
+            n: int(count) for n, count in zip(self.names, np.isfinite(targets.values[rows]).sum(axis=0), strict=True)
+        }
+        warnings = [
+            f"{name} is rated in {n} of {len(rows)} training responses; the others tell nothing about it"
+            for name, n in given.items()
+            if n < len(rows)
+        ]
+        return {"ratings": given, "warnings": warnings} if warnings else {}
+
     def loss(self, outputs: "Tensor", targets: LabelTargets) -> "Tensor":
         return self._loss(outputs, targets, None)
 

@@ -21,7 +21,14 @@ def problems(error: SpecError) -> list[FieldError]:
 
 
 def in_words(errors: list[FieldError]) -> str:
-    return "; ".join(f"{error.pointer.rsplit('/', 1)[-1]}: {error.detail}" for error in errors)
+    return "; ".join(f"{field_of(error.pointer)}: {error.detail}" for error in errors)
+
+
+def field_of(pointer: str) -> str:
+    """The last name of a pointer; with the place in it where it ends in one: /spec/responses/0 -> responses/0."""
+    parts = pointer.split("/")
+    n = next((n for n, part in enumerate(reversed(parts), start=1) if not part.isdecimal()), len(parts))
+    return "/".join(parts[-n:])
 
 
 def job_of(kind: str) -> Any:

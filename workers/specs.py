@@ -34,6 +34,8 @@ def parse_spec(model: type[M], raw: Any, *, at: str = "") -> M:
 def _detail(kind: str, message: str) -> str:
     if kind == "extra_forbidden":
         return "This key is not known."
+    if kind in ("model_type", "model_attributes_type", "dict_type"):
+        return "Input should be an object"
     return message.removeprefix("Value error, ")
 
 

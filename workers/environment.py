@@ -8,7 +8,9 @@ import sys
 from importlib import metadata
 from typing import Any
 
-PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pydantic", "accelerate", "peft", "deepspeed")
+PACKAGES = (
+    "torch", "transformers", "tokenizers", "safetensors", "numpy", "pydantic", "accelerate", "peft", "deepspeed",
+)  # fmt: skip
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 
 

@@ -7,9 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from asgiref.sync import sync_to_async
 from django.core import signals
-from django.db import connections
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.test import Client, override_settings
 from django.urls import path
@@ -133,15 +131,22 @@ async def test_a_stream_ends_when_its_reader_has_gone() -> None:
     assert closed.wait(5)
 
 
-@pytest.mark.django_db(transaction=True)
-async def test_large_bodies_are_read_from_people_with_an_account_only(settings: Any) -> None:
+@pytest.fixture
+def credentials(transactional_db: None, settings: Any) -> list[dict[str, str]]:
+    """Headers of somebody with an account: by token, and by session."""
+    user = UserFactory()
+    _, secret = token_create(user=user, name="mine")
+    client = Client()
+    client.force_login(user)
+    name = settings.SESSION_COOKIE_NAME
+    return [{"authorization": f"Token {secret}"}, {"cookie": f"{name}={client.cookies[name].value}"}]
+
+
+async def test_large_bodies_are_read_from_people_with_an_account_only(
+    credentials: list[dict[str, str]], settings: Any
+) -> None:
     settings.MAX_STRANGERS_BODY = 10
     settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 100
-    user = await sync_to_async(UserFactory)()
-    _, secret = await sync_to_async(token_create)(user=user, name="mine")
-    client = Client()
-    await sync_to_async(client.force_login)(user)
-    cookie = f"{settings.SESSION_COOKIE_NAME}={client.cookies[settings.SESSION_COOKIE_NAME].value}"
     parts = (b"12345678", b"12345678", b"12345678")
     with handler_with(2) as handler:
         assert await ask(handler, "/echo", b"1234567", b"890") == (200, b"0987654321")
@@ -149,6 +154,5 @@ async def test_large_bodies_are_read_from_people_with_an_account_only(settings: 
             status, body = await ask(handler, "/echo", *parts, **headers)
             assert status == 413
             assert b"log in, or send a valid API token" in body
-        for headers in ({"authorization": f"Token {secret}"}, {"cookie": cookie}):
+        for headers in credentials:
             assert await ask(handler, "/echo", *parts, **headers) == (200, b"87654321" * 3)
-    await sync_to_async(connections.close_all)()

@@ -74,7 +74,7 @@ def run_steelyard(n_steps: int) -> tuple[list[float], list[float], Any]:
         ctx, net, objective, data, rows, plan=plan, states=StateStore(folder / "s"), progress=Progress("", "float32")
     )
     trainer._batch = lambda step: rows[0][(step - 1) * BATCH : step * BATCH]  # type: ignore[method-assign]
-    trainer.states.save = lambda *_: None  # type: ignore[method-assign,assignment] - the others save nothing
+    trainer.states.save = lambda *_, **__: None  # type: ignore[method-assign,assignment] - the others save nothing
     trainer.run()
     return stamps, [m["loss"] for m in ctx.metrics], data
 

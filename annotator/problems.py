@@ -19,6 +19,7 @@ TITLES = {
     415: "Wrong content type",
     422: "Some values are not valid",
     429: "Too many requests",
+    503: "Not now",
 }
 
 

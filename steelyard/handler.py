@@ -18,7 +18,7 @@ from django.http.response import HttpResponseBase
 from django.urls import set_script_prefix
 
 from steelyard.health import PROBES
-from steelyard.strangers import TooMuchOfAStranger, is_known, refuse
+from steelyard.strangers import CannotTell, TooMuchOfAStranger, is_known, refuse
 
 Scope = dict[str, Any]
 
@@ -49,6 +49,9 @@ class OneThreadHandler(ASGIHandler):
         except TooMuchOfAStranger:
             await refuse(send)
             return
+        except CannotTell as told:
+            await self.send_response(told.response, send)
+            return
         context = copy_context()
         loop = asyncio.get_running_loop()
         threads = self.probe_threads if scope["path"] in PROBES else self.threads
@@ -65,7 +68,7 @@ class OneThreadHandler(ASGIHandler):
     async def read_known_body(self, scope: Scope, receive: Any) -> IO[bytes]:
         """The body in memory when it comes in one piece, as nearly all do; else spooled to disk by Django.
 
-        Raises TooMuchOfAStranger where it is large and its sender is not known.
+        Raises TooMuchOfAStranger where it is large and its sender is not known, CannotTell where nobody can say.
         """
         first = await receive()
         if first["type"] == "http.request" and not first.get("more_body", False):

@@ -8,7 +8,9 @@ from django.conf import settings
 from django.contrib.auth import get_user
 from django.contrib.sessions.backends.db import SessionStore
 from django.core.handlers.asgi import ASGIRequest
-from django.db import connections
+from django.core.handlers.exception import response_for_exception
+from django.db import Error, connections
+from django.http import HttpResponse
 from rest_framework.exceptions import AuthenticationFailed
 
 Scope = dict[str, Any]
@@ -18,8 +20,19 @@ class TooMuchOfAStranger(Exception):
     """The body is larger than one that anybody may send, and its sender is nobody we know."""
 
 
+class CannotTell(Exception):
+    """The database did not say whose the body is; `response` is what the site answers wherever it does not."""
+
+    def __init__(self, response: HttpResponse) -> None:
+        super().__init__("the database did not say who sends this")
+        self.response = response
+
+
 def is_known(scope: Scope) -> bool:
-    """Whether a request's session or token is somebody's, from its headers alone. Blocking; for a thread."""
+    """Whether a request's session or token is somebody's, from its headers alone. Blocking; for a thread.
+
+    Raises CannotTell when the database is away.
+    """
     from annotator.authentication import TokenAuthentication
 
     request: Any = ASGIRequest(scope, BytesIO())
@@ -28,6 +41,10 @@ def is_known(scope: Scope) -> bool:
         return get_user(request).is_authenticated or TokenAuthentication().authenticate(request) is not None
     except AuthenticationFailed:
         return False
+    except Error as error:
+        response: HttpResponse = response_for_exception(request, error)
+        response["Connection"] = "close"  # the rest of the body is not read
+        raise CannotTell(response) from error
     finally:
         connections.close_all()
 

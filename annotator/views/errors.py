@@ -1,10 +1,16 @@
 """Errors outside any view: a problem document below /api/v1/, a page elsewhere."""
 
+import sys
+
 from django.core.exceptions import BadRequest
+from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.template.loader import render_to_string
 from django.views import defaults
 
 from annotator.problems import problem
+
+RETRY_AFTER_S = 30
 
 
 def problem_response(status: int, code: str, detail: str) -> HttpResponse:
@@ -35,6 +41,28 @@ def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
+    """Django calls this while it handles the error. An outage of the database is told from a defect: 503, not 500."""
+    if is_outage(sys.exc_info()[1]):
+        return database_away(request)
     if is_api(request):
         return problem_response(500, "server_error", "Something went wrong here; it was logged. Try again later.")
     return defaults.server_error(request)
+
+
+def is_outage(error: BaseException | None) -> bool:
+    """Whether the database did not answer, or ended the connection. What a server refuses has another SQLSTATE."""
+    if not isinstance(error, OperationalError | InterfaceError):
+        return False
+    state = getattr(error.__cause__, "sqlstate", None)
+    return state is None or state.startswith(("08", "57P"))
+
+
+def database_away(request: HttpRequest) -> HttpResponse:
+    """Made without the database, so without who asks."""
+    if is_api(request):
+        detail = "The database does not answer. What this request was to change is not saved: try again in a minute."
+        response = problem_response(503, "database_away", detail)
+    else:
+        response = HttpResponse(render_to_string("503.html"), status=503)
+    response["Retry-After"] = str(RETRY_AFTER_S)
+    return response

@@ -8,13 +8,16 @@ from typing import Any
 
 import pytest
 from django.core import signals
+from django.db import connection, connections
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.test import Client, override_settings
 from django.urls import path
 
+from annotator.models import User
 from annotator.services.accounts import token_create
 from steelyard.handler import OneThreadHandler
 from tests.factories import UserFactory
+from tests.ops.site import free_port
 
 gate = threading.Event()
 threads: list[str] = []
@@ -44,7 +47,20 @@ def stream(request: HttpRequest) -> StreamingHttpResponse:
     return StreamingHttpResponse(endless())
 
 
+def too_slow(request: HttpRequest) -> HttpResponse:
+    with connection.cursor() as cursor:
+        cursor.execute("SET statement_timeout = 1; SELECT pg_sleep(1)")
+    return HttpResponse("in time")
+
+
+def asking(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(str(User.objects.count()))
+
+
 urlpatterns = [path("stuck", stuck), path("echo", echo), path("stream", stream)]
+urlpatterns += [path("api/v1/slow", too_slow)]
+urlpatterns += [path(f"{where}ask", asking) for where in ("", "api/v1/")]
+handler500 = "annotator.views.errors.server_error"
 pytestmark = [pytest.mark.django_db, pytest.mark.urls(__name__)]
 
 
@@ -156,3 +172,32 @@ async def test_large_bodies_are_read_from_people_with_an_account_only(
             assert b"log in, or send a valid API token" in body
         for headers in credentials:
             assert await ask(handler, "/echo", *parts, **headers) == (200, b"87654321" * 3)
+
+
+@pytest.fixture
+def away(credentials: list[dict[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads that connect from now on find nobody where the database was."""
+    address = connections["default"].settings_dict
+    monkeypatch.setitem(address, "HOST", "127.0.0.1")
+    monkeypatch.setitem(address, "PORT", str(free_port()))
+
+
+@pytest.mark.parametrize(("where", "words"), [("/ask", b"<h1>The database"), ("/api/v1/ask", b'"database_away"')])
+async def test_a_large_body_in_an_outage_gets_the_answer_that_others_get(
+    where: str, words: bytes, credentials: list[dict[str, str]], away: None, settings: Any
+) -> None:
+    settings.MAX_STRANGERS_BODY = 10
+    with handler_with(1) as handler:
+        usual = await ask(handler, where, b"")
+        assert usual[0] == 503
+        assert words in usual[1]
+        assert b"does not answer" in usual[1]
+        for headers in credentials:
+            assert await ask(handler, where, b"12345678", b"12345678", b"more", **headers) == usual
+        status, _ = await ask(handler, where, b"12345678", b"12345678")
+        assert status == 413, "whoever says nothing of who they are is a stranger without a look at the database"
+
+
+async def test_what_the_database_refuses_is_no_outage(settings: Any) -> None:
+    with handler_with(1) as handler:
+        assert (await ask(handler, "/api/v1/slow", b""))[0] == 500

@@ -19,7 +19,7 @@ from tests.workers.mixture_world import (
     train_mixture,
 )
 from workers.errors import JobError
-from workers.nn.mixture import KNOWN, NO_CONTEXT, UNKNOWN, MixtureHead, hedge_targets, mixture_log_likelihood
+from workers.nn.mixture import BY_PAIRS, KNOWN, NO_CONTEXT, UNKNOWN, MixtureHead, hedge_targets, mixture_log_likelihood
 from workers.nn.mixture_report import mixture_report, read_pairs
 from workers.nn.view import BatchView
 from workers.objectives import OBJECTIVES
@@ -129,6 +129,57 @@ def test_fifty_pairs_a_context_route_the_heads(opposed, tmp_path) -> None:
         uniform.append(routed_accuracy(net, both, context, test))
     assert np.mean(routed) >= 0.80
     assert np.mean(uniform) == pytest.approx(0.5, abs=0.05)
+
+
+def asked_by(world: World, group: int, n: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """Vectors of the chosen and of the rejected responses of n pairs that one person of this group has labelled."""
+    a, b = rng.normal(size=(2, n, WIDTH))
+    is_a = rng.random(n) < 1 / (1 + np.exp(-(a - b) @ world.tastes[group]))
+    texts = np.where(is_a[:, None], a, b), np.where(is_a[:, None], b, a)
+    chosen, rejected = (torch.from_numpy(x.astype(np.float32)) for x in texts)
+    return chosen, rejected
+
+
+def person_accuracy(net: FeatureNet, world: World, n: int, *, n_people: int = 40) -> float:
+    """Mean accuracy, over people of both groups, of the reward whose heads n pairs of theirs weigh; test pairs of 500.
+
+    No pairs: the reward of the first stage, which knows the prompt alone.
+    """
+    rng = np.random.default_rng(n)
+    head: MixtureHead = net.head  # type: ignore[assignment]
+    x, y = (torch.from_numpy(rng.normal(size=(500, WIDTH)).astype(np.float32)) for _ in "ab")
+    plain = torch.from_numpy(rng.normal(size=(500, head.prompt_width)).astype(np.float32))
+    shares = []
+    for person in range(n_people):
+        with torch.inference_mode():
+            prompt = plain
+            if n:
+                own = head.log_weights_by_pairs(*asked_by(world, person % 2, n, rng)).expand(500, -1)
+                prompt = torch.cat([plain, plain, own, torch.full((500, 1), BY_PAIRS)], dim=1)
+            margins = head.reward(head(x, prompt)) - head.reward(head(y, prompt))
+        truth = (x - y).numpy() @ world.tastes[person % 2]
+        shares.append(float((np.sign(margins.numpy()) == np.sign(truth)).mean()))
+    return float(np.mean(shares))
+
+
+def test_a_persons_pairs_weigh_the_heads(opposed) -> None:
+    """HyRe, the baseline of the card: from the router's coin to the best head within twenty pairs, without training."""
+    world, net = opposed
+    found = {n: person_accuracy(net, world, n) for n in (0, 1, 5, 20)}
+    best = float(best_heads(world, net)[0].mean())
+    assert found[0] == pytest.approx(0.5, abs=0.05)
+    assert found[0] < found[1] < found[5]
+    assert found[5] >= best - 0.05
+    assert found[20] >= best - 0.01
+
+
+def test_weights_by_pairs_are_the_closed_form() -> None:
+    head = MixtureHead(4, n_heads=3)
+    chosen, rejected = torch.randn(2, 6, 4)
+    losses = torch.log1p(torch.exp(-(head.heads(chosen) - head.heads(rejected)))).sum(dim=0)
+    expected = torch.exp(-losses) / torch.exp(-losses).sum()
+    assert torch.allclose(head.log_weights_by_pairs(chosen, rejected).exp(), expected, atol=1e-6)
+    assert head.log_weights_by_pairs(1e4 * chosen, rejected).isfinite().all()
 
 
 def test_targets_are_the_closed_form(opposed) -> None:

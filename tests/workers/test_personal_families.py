@@ -101,6 +101,36 @@ def test_a_mixture_is_trained_and_then_routed_by_contexts(tmp_path, backbone) ->
     assert {part["label"] for part in scored.parts[routed["checkpoint"]].values()} == {"personalised"}
 
 
+def test_a_mixture_is_personalised_by_labelled_pairs(tmp_path) -> None:
+    """Without training: the heads are weighed by how well they explain the pairs an item brings."""
+    local = personal_run(tmp_path, "mixture", "tiny-encoder", taste_pairs(160, hint=True), n_heads=2)
+    scorer = scorer_of(local, local.train(epochs=20, learning_rate=1e-3))
+    people = [
+        {"context": [pair_of(liked, other, n) for n in range(6)]}
+        for liked, other in (("good good", "bad"), ("bad", "good good"))
+    ]
+    items = [item(text, extra) for extra in people for text in ("good good", "bad bad")]
+    items += [item("good", {"context": []}), item("good"), item("good", {"context": "never seen"})]
+    items += [item("good", {"context": [pair_of("good", "bad", 1)]})]
+    found = scorer.score(items)
+    assert found.values[0] > found.values[1]
+    assert found.values[2] < found.values[3]
+    labels = ["personalised by own pairs"] * 4 + ["no context"] * 2 + ["not personalised", "personalised by own pairs"]
+    assert [part["label"] for part in found.parts] == labels
+    assert found.parts[0]["router"] == pytest.approx(found.parts[1]["router"])
+    alone = [scorer.score([one]).values[0] for one in items]
+    assert found.values == pytest.approx(alone, abs=1e-5)
+    backwards = {"context": people[0]["context"][::-1]}
+    assert scorer.score([item("good good", backwards)]).values[0] == pytest.approx(found.values[0], abs=1e-5)
+
+    family = FAMILIES.get("mixture")
+    same = {"context": [pair_of("good", "good", 1)]}
+    assert family.unfit(None, item("good", same)) == "context malformed"
+    assert family.unfit(None, items[0]) is None
+    with pytest.raises(JobError, match="same response twice"):
+        scorer.score([item("good", same)])
+
+
 def test_a_mixture_that_cannot_be_told_apart_is_warned_of_in_the_log(tmp_path) -> None:
     local = personal_run(tmp_path, "mixture", "tiny-encoder", taste_pairs(160), n_heads=2)
     ctx = local.context()
@@ -210,8 +240,11 @@ def test_malformed_contexts(context, reason) -> None:
     assert family.unfit(config, item("a", {"context": context})) == "context malformed"
     mixture = FAMILIES.get("mixture")
     if not isinstance(context, str):
-        with pytest.raises(JobError, match="not a text"):
+        with pytest.raises(JobError, match=reason):
             mixture.encode(mixture.Config(backbone="tiny-encoder"), renderer, [item("a", {"context": context})])
+        assert mixture.unfit(mixture.Config(backbone="tiny-encoder"), item("a", {"context": context}))
+    with pytest.raises(JobError, match="not a text but int"):
+        mixture.encode(mixture.Config(backbone="tiny-encoder"), renderer, [item("a", {"context": 1})])
 
 
 @pytest.mark.parametrize("backbone", TINY_NAMES)

@@ -11,6 +11,7 @@ from workers.data.schema import Message
 from workers.errors import JobError
 from workers.families import FAMILIES
 from workers.families.base import BackboneConfig, Item, NetFamily, extra_of
+from workers.families.latent_user import LatentUserFamily, context_pairs
 
 if TYPE_CHECKING:
     from workers.data.render import Encoded, Renderer
@@ -25,7 +26,8 @@ class MixtureFamily(NetFamily):
     """Linear heads on a frozen backbone, weighed by a router that reads the prompt: several tastes in one model.
 
     An item may bring its context, a criterion in words; the reward is personalised where training has seen that
-    context, and says "not personalised" where it has not.
+    context, and says "not personalised" where it has not. Or it brings labelled pairs of whoever asks, as a latent
+    user does, and the heads are weighed by how well each explains them, without training.
     """
 
     title: ClassVar[str] = "Mixture of heads"
@@ -61,10 +63,10 @@ class MixtureFamily(NetFamily):
 
     @classmethod
     def encode(cls, config: Any, renderer: "Renderer", items: Sequence[Item]) -> "Sequence[Encoded]":
-        """The item; before it, where it has a context, that context alone and context with prompt."""
+        """The item; before it, where it has a context, that context alone and context with prompt, or its pairs."""
         from workers.nn.joined import join_texts
 
-        own = renderer.encode([(item[0], item[1]) for item in items])
+        own = _with_pairs(items, renderer)
         contexts = [_context(number, item) for number, item in enumerate(items)]
         texts = list(dict.fromkeys(text for text in contexts if text))
         read = renderer.encode([([], [_said(text)]) for text in texts])
@@ -77,15 +79,35 @@ class MixtureFamily(NetFamily):
     @classmethod
     def unfit(cls, config: Any, item: Item) -> str | None:
         context = extra_of(item).get("context")
-        return None if context is None or isinstance(context, str) else "context not text"
+        if context is None or isinstance(context, str):
+            return None
+        return LatentUserFamily.unfit(config, item) if isinstance(context, list) else "context not text"
+
+
+def _with_pairs(items: Sequence[Item], renderer: "Renderer") -> "list[Encoded]":
+    """Each item alone or, where its context is a list, with both texts of every labelled pair in it."""
+    from workers.nn.mixture import join_pairs
+
+    pairs = [
+        context_pairs(item, number) if isinstance(extra_of(item).get("context"), list) else []
+        for number, item in enumerate(items, start=1)
+    ]
+    texts = [text for own in pairs for pair in own for text in pair]
+    read = iter(renderer.encode([*((item[0], item[1]) for item in items), *texts]))
+    alone = [next(read) for _ in items]
+    return [
+        join_pairs(item, [next(read) for _ in own * 2]) if own else item for item, own in zip(alone, pairs, strict=True)
+    ]
 
 
 def _context(number: int, item: Item) -> str:
-    context = extra_of(item).get("context", "")
+    context = extra_of(item).get("context")
+    if context is None or isinstance(context, list):
+        return ""
     if not isinstance(context, str):
         raise JobError(
             f"The context of item {number + 1} is not a text but {type(context).__name__}.",
-            'Give a criterion in words, such as {"context": "prefers short answers"}, or none.',
+            'Give a criterion in words, {"context": "prefers short answers"}, a list of labelled pairs, or none.',
         )
     return context.strip()
 

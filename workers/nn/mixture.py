@@ -12,11 +12,18 @@ from torch.nn.utils import parameters_to_vector
 
 from workers.data.render import Encoded
 from workers.nn.heads import Head
-from workers.nn.joined import JoinedNet, split_texts
+from workers.nn.joined import JoinedNet, join_texts, split_texts
 from workers.nn.reward_net import prompt_of
 
-NO_CONTEXT, UNKNOWN, KNOWN = 0.0, 1.0, 2.0
-LABELS = {NO_CONTEXT: "no context", UNKNOWN: "not personalised", KNOWN: "personalised"}
+NO_CONTEXT, UNKNOWN, KNOWN, OWN_PAIRS = 0.0, 1.0, 2.0, 3.0
+LABELS = {
+    NO_CONTEXT: "no context",
+    UNKNOWN: "not personalised",
+    KNOWN: "personalised",
+    OWN_PAIRS: "personalised by own pairs",
+}
+BY_PAIRS = -1.0
+"""Stands where the code of a context would: this item brings labelled pairs of whoever asks."""
 CODES = 2**24
 """float32 holds whole numbers below this exactly. Two contexts share a code with probability 6e-8."""
 
@@ -30,7 +37,8 @@ class MixtureHead(Head):
 
     The prompt's vector is (n, prompt_width), or (n, 2 prompt_width + 1): of the prompt, of context and prompt, and the
     code of the context (0: none). `router` serves the first, `context_router` the second where the code is known.
-    Outputs (n, 2K + 1): rewards, log weights, and which router spoke (NO_CONTEXT, UNKNOWN, KNOWN).
+    Where items bring pairs, K log weights made of them stand before the code, and serve where it is BY_PAIRS.
+    Outputs (n, 2K + 1): rewards, log weights, and what gave them (NO_CONTEXT, UNKNOWN, KNOWN, OWN_PAIRS).
     """
 
     needs_prompt = True
@@ -73,6 +81,10 @@ class MixtureHead(Head):
             routed = self.context_log_weights(contextual)
             log_f = torch.where(is_known[:, None], routed, log_f)
             state = torch.where(code > 0, torch.where(is_known, KNOWN, UNKNOWN), state)
+        if bool((code == BY_PAIRS).any()):
+            own = prompt[:, 2 * self.prompt_width : -1]
+            log_f = torch.where(code[:, None] == BY_PAIRS, own, log_f)
+            state = torch.where(code == BY_PAIRS, OWN_PAIRS, state)
         return torch.cat([rewards, log_f, state[:, None]], dim=1)
 
     def split(self, prompt: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
@@ -104,6 +116,11 @@ class MixtureHead(Head):
             for r, f, state in zip(rewards, weights, told[:, -1].tolist(), strict=True)
         ]
 
+    def log_weights_by_pairs(self, chosen: Tensor, rejected: Tensor) -> Tensor:
+        """log w_k, shape (K,), from vectors (m, width) of one person's pairs: w_k ~ exp(-sum of losses of head k)."""
+        losses = -logsigmoid(self.heads(chosen) - self.heads(rejected))
+        return log_softmax(-losses.sum(dim=0), dim=0)
+
     @torch.no_grad()
     def end_stage_one(self) -> None:
         """Heads and router are trained: contexts start from this router, and none is known yet."""
@@ -133,17 +150,44 @@ class MixtureHead(Head):
 
 
 class MixtureNet(JoinedNet):
-    """Reads the response's text, its prompt alone and, where an item brings one, its context with the prompt."""
+    """Reads the response's text, its prompt alone, and what an item brings: a context with the prompt, or pairs."""
+
+    head: MixtureHead
 
     def features(self, batch: Sequence[Encoded]) -> tuple[Tensor, Tensor]:
         split = [split_texts(item) for item in batch]
         prompts = [prompt_of(own) for own, _ in split]
-        contextual = [others[1] if others else prompt for (_, others), prompt in zip(split, prompts, strict=True)]
-        vectors = self.vectors([*(own for own, _ in split), *prompts, *contextual])
-        x, plain, routed = vectors.chunk(3)
-        codes = [context_code(others[0]) if others else 0 for _, others in split]
+        by_pairs = {i: others[1:] for i, (_, others) in enumerate(split) if has_pairs(others)}
+        said = [others if others and i not in by_pairs else [] for i, (_, others) in enumerate(split)]
+        contextual = [others[1] if others else prompt for others, prompt in zip(said, prompts, strict=True)]
+        texts = [*(own for own, _ in split), *prompts, *contextual]
+        vectors = self.vectors([*texts, *(text for pairs in by_pairs.values() for text in pairs)])
+        x, plain, routed = vectors[: len(texts)].chunk(3)
+        codes = [context_code(others[0]) if others else 0 for others in said]
         code = torch.tensor(codes, dtype=torch.float32, device=self.device)
-        return x, torch.cat([plain, routed, code[:, None]], dim=1)
+        code[list(by_pairs)] = BY_PAIRS
+        parts = [plain, routed, code[:, None]]
+        if by_pairs:
+            weights = self._weights([len(pairs) for pairs in by_pairs.values()], vectors[len(texts) :])
+            own = plain.new_zeros(len(batch), self.head.n_heads)
+            own[list(by_pairs)] = weights.to(own.dtype)
+            parts.insert(2, own)
+        return x, torch.cat(parts, dim=1)
+
+    def _weights(self, counts: list[int], vectors: Tensor) -> Tensor:
+        """Log weights (people, K) from the vectors of their texts, chosen and rejected in turn."""
+        with torch.autocast(self.device.type, enabled=False):
+            texts = torch.split(vectors.float(), counts)
+            return torch.stack([self.head.log_weights_by_pairs(own[0::2], own[1::2]) for own in texts])
+
+
+def join_pairs(own: Encoded, texts: Sequence[Encoded]) -> Encoded:
+    """An item and the texts of a person's pairs, chosen and rejected in turn; an empty text first says so."""
+    return join_texts(own, [Encoded(ids=own.ids[:0], n_response=0), *texts])
+
+
+def has_pairs(others: Sequence[Encoded]) -> bool:
+    return bool(others) and not len(others[0])
 
 
 def context_code(context: Encoded) -> int:

@@ -1,4 +1,4 @@
-"""The world of one training inside a study: its own folder, and a share of the study's progress."""
+"""The world of one training inside a study: its own folder, the features of all, a share of the study's progress."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +14,7 @@ class ArmContext:
         self.outer, self.work_dir, self.key, self.keeps = outer, folder, key, keeps
         self.number, self.total = place
         self.run_uid, self.attempt = outer.run_uid, outer.attempt
+        self.features_dir = outer.work_dir / "features"
         folder.mkdir(parents=True, exist_ok=True)
 
     def __getattr__(self, name: str) -> Any:

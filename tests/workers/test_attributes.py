@@ -302,7 +302,8 @@ def test_ridge_in_the_job_is_the_closed_form(tmp_path) -> None:
         "standardise": False,
     }
     local, ctx, result = train_on_ratings(tmp_path, rows, "embedding_linear", model, validation_share=0)
-    features = np.load(ctx.work_dir / "features" / "response-0.npy").astype(np.float64)
+    (kept,) = (ctx.work_dir / "features").glob("*/response-0.npy")
+    features = np.load(kept).astype(np.float64)
     family = FAMILIES.get("embedding_linear")
     head = family.open(family.Config(**local.model), local.checkpoints[result["checkpoint"]].path).net.head
     used = [row for row in rows if row.ratings.keys() & set(PLANTED)]

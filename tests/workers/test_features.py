@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from tests.workers.making import LocalRun, make_pairs, turn
 from workers.families import FAMILIES
 from workers.families.base import Item
 from workers.nn.features import encode_features
+from workers.nn.view import aligned
 from workers.specs import parse_spec
 
 
@@ -55,3 +57,16 @@ def test_a_head_alone_is_trained_longer_where_no_epochs_are_asked_for(
     result = run.train(epochs=None, freeze_backbone=is_frozen, batch_pairs=8, dtype="float32")
     assert result["n_steps"] == epochs * math.ceil(result["n_train"] / 8)
     assert result["validation_final"]["loss"] < 0.7
+
+
+def test_where_in_memory_stored_features_lie_changes_no_bit() -> None:
+    rng = np.random.default_rng(0)
+    head = torch.nn.Linear(32, 1)
+    vectors = rng.normal(size=(16, 32)).astype(np.float32)
+    room = np.empty(16 * 32 + 16, dtype=np.float32)
+    found = set()
+    for offset in range(16):
+        moved = room[offset : offset + 16 * 32].reshape(16, 32)
+        moved[:] = vectors
+        found.add(head(aligned(moved)).detach().numpy().tobytes())
+    assert len(found) == 1

@@ -136,6 +136,74 @@ def test_a_killed_study_goes_on_with_the_next_training(study) -> None:
     ] == strip
 
 
+FIGURES = ("value", "loss", "ece", "n_train", "n_validation")
+
+
+def frozen_study(study, monkeypatch, name, *, shared, **spec):
+    """What a study over a frozen backbone finds, its weights, and how many texts each reading of the backbone took."""
+    from workers.nn import features, training_job
+
+    read = []
+    inner = features.encode_features
+
+    def counting(net, encoded, **options):
+        read.append(len(encoded))
+        return inner(net, encoded, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(features, "encode_features", counting)
+        if not shared:
+            patch.setattr(training_job, "feature_folder", lambda ctx: ctx.work_dir / "features")
+        ctx = study.run.context(name)
+        spec["settings"] = {**QUICK, "freeze_backbone": True, **spec.get("settings", {})}
+        found = study(ctx, keep_checkpoints=True, **spec)
+    assert not (ctx.work_dir / "features").exists()
+    weights = [
+        (study.run.checkpoints[row["checkpoint"]].path / "weights.safetensors").read_bytes() for row in found["runs"]
+    ]
+    return [{k: row[k] for k in FIGURES} for row in found["runs"]], weights, read
+
+
+@pytest.mark.parametrize(
+    ("spec", "n_sets"),
+    [
+        ({"question": "learning_curve", "shares": [0.5, 1.0], "n_seeds": 2}, 1),
+        ({"question": "grid", "grid": {"learning_rate": [1e-3, 2e-3], "config.head_depth": [1, 2]}}, 1),
+        ({"question": "grid", "grid": {"config.max_length": [32, 64], "learning_rate": [1e-3, 2e-3]}}, 2),
+        ({"question": "grid", "grid": {"config.pooling": ["mean", "first"], "token_budget": [256, 512]}}, 4),
+    ],
+)
+def test_a_study_reads_its_texts_once_and_finds_the_same_bit_for_bit(study, monkeypatch, spec, n_sets) -> None:
+    spec = {"n_seeds": 1, **spec}
+    shared, weights, read = frozen_study(study, monkeypatch, "shared", shared=True, **spec)
+    apart, same_weights, each = frozen_study(study, monkeypatch, "apart", shared=False, **spec)
+    assert shared == apart
+    assert weights == same_weights
+    assert read == [120] * n_sets
+    assert each == [120] * 4
+
+
+def test_arms_with_other_texts_have_features_of_their_own(study, monkeypatch) -> None:
+    """Leaving ties out changes the batches, and a batch changes the last bits."""
+    study.run.pairs = make_pairs(40, tie_every=4)
+    arms = [{"name": "without ties"}, {"name": "with", "settings": {"objective_config": {"ties": "half"}}}]
+    shared, weights, read = frozen_study(study, monkeypatch, "shared", shared=True, arms=arms)
+    apart, same_weights, _ = frozen_study(study, monkeypatch, "apart", shared=False, arms=arms)
+    assert (shared, weights) == (apart, same_weights)
+    assert read == [60, 80]
+
+
+def test_features_of_the_oldest_set_make_room(study, monkeypatch) -> None:
+    spec = {"question": "grid", "grid": {"config.max_length": [24, 32, 40, 48, 56, 64]}, "n_seeds": 1}
+    ctx = study.run.context("kept")
+    sizes = []
+    monkeypatch.setattr(
+        "workers.jobs.train_study._clear", lambda _: sizes.append(len(list((ctx.work_dir / "features").iterdir())))
+    )
+    study(ctx, settings={**QUICK, "freeze_backbone": True}, **spec)
+    assert sizes == [1, 2, 3, 4, 4, 4]
+
+
 @pytest.mark.parametrize(
     ("spec", "says"),
     [

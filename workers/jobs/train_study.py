@@ -1,6 +1,7 @@
 """Several trainings as one question: is A better than B, which settings are best, what would more data bring?"""
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -130,6 +131,7 @@ class TrainStudy:
             rows.append(_result(ctx, spec, one, model, place=(number, len(planned))))
             check_matched(rows, {arm.name: arm for arm in arms_of(spec)})
             ctx.metric(number + 1, study_accuracy=rows[-1]["value"])
+        shutil.rmtree(ctx.work_dir / "features", ignore_errors=True)
         ctx.progress(len(planned), len(planned), f"All {len(planned)} trainings done")
         names = [arm.name for arm in arms_of(spec)]
         by_source = source_differences(rows, names)
@@ -274,8 +276,6 @@ def _described(spec: Any) -> list[dict[str, Any]]:
 
 def _clear(folder: Path) -> None:
     """States and features of a training that has ended; its result stays."""
-    import shutil
-
     for path in folder.iterdir():
         if path.is_dir():
             shutil.rmtree(path)

@@ -1,7 +1,7 @@
-"""Features of a frozen backbone: computed once, kept in the run's folder, read by every epoch."""
+"""Features of a frozen backbone: computed once, kept on disk, read by every epoch and every training of a study."""
 
 import hashlib
-import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from workers.context import JobContext
 from workers.data.collate import length_batches
 from workers.data.render import Encoded
 from workers.nn.failures import explaining_memory
@@ -19,23 +20,53 @@ from workers.nn.units import Features, UnitData
 
 BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 ADVICE = "Lower token_budget (it changes no result) or max_length, or choose a smaller backbone."
+KEPT = 4
+"""Sets of features in one folder: a study over more backbones or lengths than this makes some of them again."""
+
+
+def feature_folder(ctx: JobContext) -> Path:
+    """Where the features of a run lie. All trainings of a study have one place for theirs."""
+    shared: Path | None = getattr(ctx, "features_dir", None)
+    return shared or ctx.work_dir / "features"
 
 
 def compute_features(
     net: RewardNet, data: UnitData, folder: Path, *, budget: int, on_done: Callable[[int, int], None]
 ) -> list[Features]:
-    """Vectors of every sequence, one entry a column; read from `folder` when an attempt before has made them.
+    """Vectors of every sequence, one entry a column; read from `folder` when the same were made before.
 
-    `on_done(done, total)` several times a second.
+    The same: of the same token ids in the same order, by the same weights, in the same batches, so that what is read
+    is bit for bit what would be computed. `on_done(done, total)` several times a second.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    about = folder / "features.json"
-    key = hashlib.sha256(f"{data.fingerprint} {_identity(net)}".encode()).hexdigest()
-    if not about.is_file() or json.loads(about.read_text())["key"] != key:
-        about.unlink(missing_ok=True)  # what is half made is nobody's
-        _make(net, data, folder, budget=budget, on_done=on_done)
-        about.write_text(json.dumps({"key": key}))
-    return [_load(folder, column) for column in range(len(data.columns))]
+    is_marked = any(item.marks is not None for column in data.columns for item in column)
+    told = f"{_texts_sha256(data)} {_identity(net, is_marked=is_marked)} {budget} {net.device}"
+    made = folder / hashlib.sha256(told.encode()).hexdigest()[:24]
+    if made.is_dir():
+        made.touch()
+    else:
+        half = folder / "half-made"
+        shutil.rmtree(half, ignore_errors=True)
+        half.mkdir(parents=True)
+        _make(net, data, half, budget=budget, on_done=on_done)
+        half.rename(made)
+        _forget(folder)
+    return [_load(made, column) for column in range(len(data.columns))]
+
+
+def _forget(folder: Path) -> None:
+    """Remove what was not used for longest, where there is more than KEPT."""
+    for old in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns, reverse=True)[KEPT:]:
+        shutil.rmtree(old)
+
+
+def _texts_sha256(data: UnitData) -> str:
+    digest = hashlib.sha256()
+    for column in data.columns:
+        for item in column:
+            marks = b"" if item.marks is None else item.marks.tobytes()
+            digest.update(f"{len(item)} {item.n_response} {len(marks)}:".encode())
+            digest.update(item.ids.tobytes() + marks)
+    return digest.hexdigest()
 
 
 def encode_features(
@@ -115,13 +146,16 @@ def _array(path: Path) -> NDArray[np.float32]:
     return found
 
 
-def _identity(net: RewardNet) -> str:
-    """Which backbone, pooling and head reading these are: another is another set of features.
+def _identity(net: RewardNet, *, is_marked: bool) -> str:
+    """Which backbone, pooling and way of reading these are: another is another set of features.
 
-    Of every tensor its name, its first numbers and the sum of the bits of all, which is exact in any order.
+    Of every tensor its name, its first numbers and the sum of the bits of all, which is exact in any order. The head's
+    count only where a net with a way of its own reads more than the text, so that another seed has the same features.
     """
-    digest = hashlib.sha256(f"{net.pooling} {net.head.needs_prompt} {net.dtype}".encode())
-    for name, tensor in net.backbone.state_dict().items():
+    way = (type(net).__qualname__, net.pooling, net.head.needs_prompt, net.head.prompt_at_mark, net.dtype)
+    digest = hashlib.sha256(repr(way).encode())
+    needs_head = is_marked and type(net).features is not RewardNet.features
+    for name, tensor in (net if needs_head else net.backbone).state_dict().items():
         digest.update(name.encode())
         digest.update(np.ascontiguousarray(tensor.detach().float().cpu().numpy().ravel()[:64]).tobytes())
         digest.update(str(int(tensor.detach().cpu().contiguous().view(BITS[tensor.element_size()]).sum())).encode())

@@ -23,7 +23,7 @@ from workers.nn.backbone import Backbone
 from workers.nn.checkpoints import read_about, read_checkpoint, write_about, write_checkpoint
 from workers.nn.economies import apply_economies
 from workers.nn.failures import NotFinite, explaining_disk
-from workers.nn.features import compute_features
+from workers.nn.features import compute_features, feature_folder
 from workers.nn.net import Net
 from workers.nn.precision import choose_dtype
 from workers.nn.reward_net import RewardNet
@@ -178,7 +178,7 @@ def _freeze(ctx: JobContext, spec: Any, family: Any, net: Net, data: UnitData) -
         ctx.checkpoint()
         ctx.progress(done, total, f"Read {done} of {total} texts with the frozen backbone")
 
-    data.features = compute_features(net, data, ctx.work_dir / "features", budget=spec.token_budget, on_done=on_done)
+    data.features = compute_features(net, data, feature_folder(ctx), budget=spec.token_budget, on_done=on_done)
     return True
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from workers.nn.latent_user import LatentUserHead, Posterior
 from workers.nn.net import Net
 from workers.nn.units import UnitData
+from workers.nn.view import aligned
 from workers.objectives.base import PairTargets
 
 Rows = NDArray[np.int64]
@@ -56,7 +57,7 @@ class UserPairs:
         self, net: Net, index: Rows, mask: NDArray[np.bool_], *, flipped: NDArray[np.bool_] | None = None
     ) -> Posterior:
         """q(z | context) of each row of `index`; `flipped` (n, most) turns labels round, to see what noise does."""
-        a, b = (torch.from_numpy(part.response[index]).to(net.device) for part in self.features)
+        a, b = (aligned(part.response[index]).to(net.device) for part in self.features)
         is_a = self.targets.target[index] > 0.5
         if flipped is not None:
             is_a ^= flipped
@@ -67,7 +68,7 @@ class UserPairs:
 
     def rewards(self, net: Net, rows: Rows, z: Tensor) -> tuple[Tensor, Tensor]:
         """r(a, z) and r(b, z) of the units `rows`, shape (n,) each."""
-        a, b = (torch.from_numpy(part.response[rows]).to(net.device) for part in self.features)
+        a, b = (aligned(part.response[rows]).to(net.device) for part in self.features)
         return latent_head(net).rate(a, z), latent_head(net).rate(b, z)
 
 

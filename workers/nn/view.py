@@ -17,6 +17,13 @@ from workers.objectives.base import Targets
 Rows = NDArray[np.int64]
 
 
+def aligned(vectors: NDArray[np.float32]) -> Tensor:
+    """A copy where torch puts its own tensors. A product of floats differs in the last bit by where in memory they
+    lie, and numpy's arrays lie anywhere: two trainings alike would not be the same.
+    """
+    return torch.tensor(vectors)
+
+
 class BatchView:
     """The units `rows` of `data` under `net`. Lists have one entry a column: a pair has response_a and response_b."""
 
@@ -85,8 +92,8 @@ class BatchView:
         kept = self.data.features[column]
         index = self.rows if rows is None else rows
         device = self.net.device
-        prompt = None if kept.prompt is None else torch.from_numpy(kept.prompt[index]).to(device)
-        return torch.from_numpy(kept.response[index]).to(device), prompt
+        prompt = None if kept.prompt is None else aligned(kept.prompt[index]).to(device)
+        return aligned(kept.response[index]).to(device), prompt
 
     def _head_on(self, column: int) -> Tensor:
         vectors, prompts = self.features(column)

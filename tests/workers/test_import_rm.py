@@ -12,7 +12,8 @@ from workers.context import LocalJobContext
 from workers.errors import JobError, SpecError
 from workers.families import FAMILIES
 from workers.jobs import JOBS
-from workers.nn.importing import probes, right_label
+from workers.nn.import_builders import right_label
+from workers.nn.importing import probes
 from workers.nn.tiny import tiny_tokenizer
 from workers.specs import parse_spec
 
@@ -151,7 +152,7 @@ def test_classes_that_no_head_here_computes_are_refused(tmp_path) -> None:
     rated = hf_folder(tmp_path / "bert", "Bert", num_labels=2)
     with pytest.raises(JobError, match="ratings need one linear layer"):
         imported(tmp_path, rated)
-    with pytest.raises(JobError, match="it can be imported as multi_attribute, not as process"):
+    with pytest.raises(JobError, match="it can be imported as multi_attribute or scalar_head, not as process"):
         imported(tmp_path, rated, family="process")
 
 

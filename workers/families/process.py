@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from workers.data.steps import misalignment, steps_of_item, steps_text
 from workers.families import FAMILIES
@@ -49,6 +49,12 @@ class ProcessFamily(NetFamily):
             " Qwen2.5-Math-PRM; \\s for a space and \\n for a line break). Empty: nothing is put in, and a step is read"
             " at its own last token.",
         )
+        step_answer: str = Field(
+            default="",
+            max_length=20,
+            description="Every step becomes a turn of the user, this the answer to it, and the step is read just before"
+            " the answer, as RLHFlow's models expect (+). Needs a chat template. Empty: steps stay in one response.",
+        )
         head_depth: int = Field(default=1, ge=1, le=5, description="Linear layers of the head.")
         head_activation: Literal["none", "tanh", "relu", "silu", "gelu"] = Field(
             default="silu", description="Between the layers of a head of more than one; never after the last."
@@ -62,6 +68,12 @@ class ProcessFamily(NetFamily):
         def _with_white_space(cls, value: str) -> str:
             """Fields of a page lose white space at their ends, so it may be written as in code."""
             return value.replace("\\n", "\n").replace("\\s", " ")
+
+        @model_validator(mode="after")
+        def _one_form(self) -> Self:
+            if self.step_mark and self.step_answer:
+                raise ValueError("steps have a step_mark after them, or a step_answer: not both")
+            return self
 
     @classmethod
     def head(cls, config: Config, width: int) -> "Head":
@@ -81,9 +93,12 @@ class ProcessFamily(NetFamily):
 
     @classmethod
     def renderer(cls, config: Any, backbone: "Backbone") -> "Renderer":
+        from workers.nn.step_turns import TurnRenderer
         from workers.nn.steps import StepRenderer
 
         length = min(config.max_length, backbone.context)
+        if config.step_answer:
+            return TurnRenderer(backbone.tokenizer, length, config.rendering, answer=config.step_answer)
         return StepRenderer(backbone.tokenizer, length, config.rendering, step_mark=config.step_mark)
 
     @classmethod

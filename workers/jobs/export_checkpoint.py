@@ -13,12 +13,38 @@ from workers.jobs import JOBS
 from workers.specs import SpecModel
 
 PROBES = (
-    "`probes.json` holds texts with their token ids and the rewards they must get. Opened this way, the folder differed"
+    "`probes.json` holds texts with their token ids and what they must get. Opened this way, the folder differed"
     " from the checkpoint by at most {difference:.2g} on them."
 )
 PLAIN = "Download the plain folder of the checkpoint, where it has one: Steelyard opens it, and it holds the weights."
-EXPORTED = frozenset({"scalar_head"})
+EXPORTED = frozenset(
+    {
+        "scalar_head",
+        "multi_attribute",
+        "embedding_linear",
+        "process",
+        "twin_head",
+        "goal_conditioned",
+        "policy_discriminator",
+    }
+)
 """Families that classes of transformers exist for; whether one fits a checkpoint, its run says."""
+WHY = {
+    "ensemble": "It is several models: export its members one by one.",
+    "bayesian_ensemble": "Its reward picks among several heads by how sure each is.",
+    "mixture": "A router weighs its heads by the prompt.",
+    "gated": "A gate weighs its ratings by the prompt.",
+    "latent_user": "Its reward depends on who asks.",
+    "twin_policies": "Its rewards are likelihoods of two policies.",
+    "autoregressive": "Its reward is a likelihood; the class is a language model's.",
+    "implicit": "Its reward is the ratio of two likelihoods.",
+    "likelihood": "Its reward is a likelihood.",
+}
+
+
+def refusal(family: str) -> str:
+    """Why checkpoints of a family are not exported."""
+    return f"No class of transformers computes the rewards of the family {family}. {WHY.get(family, '')}".rstrip()
 
 
 @JOBS.add("export_checkpoint")
@@ -41,7 +67,7 @@ class ExportCheckpoint:
     def check(_: Any, family: str) -> None:
         """SpecError for a family whose rewards no class of transformers computes."""
         if family not in EXPORTED:
-            detail = f"No class of transformers computes the rewards of the family {family}. {PLAIN}"
+            detail = f"{refusal(family)} {PLAIN}"
             raise SpecError([FieldProblem(pointer="/checkpoint", code="does_not_fit", detail=detail)])
 
     @staticmethod
@@ -76,6 +102,8 @@ class ExportCheckpoint:
             "opens_as": found.class_name,
             "probe_difference": found.difference,
             "constant": found.constant,
+            "constants": found.constants,
+            "weights": found.weights,
             "notes": found.notes,
             "peak_rss_mib": round(peak_rss_mib()),
             "environment": describe_environment(),

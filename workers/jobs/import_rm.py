@@ -47,7 +47,9 @@ class ImportRewardModel:
             default="auto", description="How a conversation becomes text. auto: the model's chat template, if any."
         )
         weights: dict[str, float] = Field(
-            default={}, description="Of a model with several labels: the weight of each in the reward."
+            default={},
+            description="Of a model with several labels: the weight of each in the reward. As scalar_head, of two labels:"
+            " empty takes the right one less the other.",
         )
         attributes: list[str] = Field(
             default=[],
@@ -59,6 +61,12 @@ class ImportRewardModel:
             max_length=100,
             description="Of a process reward model: the text after every step at which it is read, with \\s for a space"
             " and \\n for a line break. Empty: <extra_0> where the model knows it, else the step's own last token.",
+        )
+        step_answer: str = Field(
+            default="",
+            max_length=20,
+            description="Of a process reward model that is asked turn by turn: the answer to a right step, such as + of"
+            " RLHFlow's. Empty: steps stay in one response.",
         )
         right_token: str = Field(
             default="",
@@ -108,7 +116,7 @@ class ImportRewardModel:
         found = find(spec.model, spec.revision, wanted=spec.family, template=spec.chat_template, **tokens)
         ctx.checkpoint()
         ctx.progress(1, 3, "Asking the model's own class for rewards")
-        told = spec.model_dump(include={"weights", "attributes", "step_mark"})
+        told = spec.model_dump(include={"weights", "attributes", "step_mark", "step_answer"})
         settings = {name: value for name, value in told.items() if value}
         settings |= {"max_length": spec.max_length, "rendering": spec.rendering}
         imported = import_model(found, spec.family, settings)

@@ -1,6 +1,6 @@
 """A public reward model as a checkpoint: loaded by transformers, taken over exactly, and checked against its class."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,12 @@ from workers.data.render import Encoded
 from workers.data.schema import Message
 from workers.errors import JobError, SpecError
 from workers.families import FAMILIES
-from workers.families.attributes import ARMORM
 from workers.families.base import Item
 from workers.nn.backbone import Backbone, described, is_causal, load_classifier, read_config
 from workers.nn.checkpoints import read_about, write_checkpoint
+from workers.nn.exported_reading import take_reading
 from workers.nn.head_layouts import Layout, head_tensors, layout_of, refuse_layout
+from workers.nn.import_builders import BUILDERS, is_right_or_wrong
 from workers.nn.net import Net
 from workers.nn.public_models import Found, find_logit, find_public, labels_of, take_template
 from workers.specs import parse_spec
@@ -31,9 +32,6 @@ PLAIN = (
     "It comes without a chat template: conversations become plain role labels, which it has hardly seen in training. "
     "Give the template of its training as chat_template."
 )
-UNWEIGHED = "No weights were given: see the reward model's settings for those that make the reward."
-UNMARKED = "A step is read at the last token of its own text, before the mark that parts it from the next."
-RIGHT_WORDS = frozenset({"right", "correct", "good", "positive", "true", "yes", "+", "1"})
 
 
 @dataclass(frozen=True)
@@ -93,7 +91,7 @@ def _find_classifier(name: str, revision: str | None, named: str, template: str)
         raise refuse_layout(name, list(head), there)
     if type(model).__name__ != named:
         raise refuse_layout(name, list(head), list(head), f"its class is {named}, opened as {type(model).__name__}")
-    base = getattr(model, prefix)
+    base, layout = getattr(model, prefix), None if is_token else layout_of(model.config, prefix)
     pooler = getattr(base, "pooler", None)
 
     def logits(ids: Tensor) -> Tensor:
@@ -104,9 +102,17 @@ def _find_classifier(name: str, revision: str | None, named: str, template: str)
             found: Tensor = model.eval()(input_ids=ids[None], attention_mask=torch.ones_like(ids[None])).logits[0]
         if pooler is not None:
             base.pooler = None
-        return found.float()
+        return found.float() + shift
 
     notes = []
+    told, labels = take_reading(model.config, name), labels_of(model.config, model.config.num_labels)
+    if told and any(told.constants.values()) and not is_token:
+        if told.constants.keys() != set(labels):
+            raise refuse_layout(name, list(told.constants), labels, "its labels are not those it was exported with")
+        shift = torch.tensor([told.constants[label] for label in labels])
+        notes.append("Its constants, which its class has no place for, were added to its logits.")
+    else:
+        shift = torch.zeros(len(labels))
     if not is_token and getattr(model.config, "problem_type", None) == "single_label_classification":
         notes.append("It was trained to tell classes apart: the ratings are logits, and only their differences count.")
     return Found(
@@ -114,43 +120,85 @@ def _find_classifier(name: str, revision: str | None, named: str, template: str)
         named,
         base,
         tokenizer,
-        {n: t.detach().clone() for n, t in head.items()},
-        labels_of(model.config, model.config.num_labels),
-        None if is_token else layout_of(model.config, prefix),
+        shifted({n: t.detach().clone() for n, t in head.items()}, layout, shift),
+        labels,
+        layout,
         logits,
         reads_tokens=is_token,
         notes=notes,
+        exported=told,
     )
+
+
+def shifted(head: dict[str, Tensor], layout: Layout | None, shift: Tensor) -> dict[str, Tensor]:
+    """The tensors of a head with `shift` added to what its last layer gives."""
+    if layout is None or not shift.any():
+        return head
+    name = f"{layout.last}.bias"
+    return {**head, name: head.get(name, torch.zeros(len(shift))).float() + shift}
 
 
 def import_model(found: Found, wanted: str, settings: Mapping[str, Any]) -> Imported:
     """Choose the family, build its net, and ask the model's own class, or its formula, for rewards of the probes."""
-    n = len(found.labels)
-    fitting = "scalar_head" if n == 1 else "multi_attribute"
-    fitting = "gated" if found.is_gated else ("process" if found.reads_tokens else fitting)
-    if wanted not in ("auto", fitting):
-        raise JobError(
-            f"{found.name} has {n} label{'s' if n > 1 else ''} {'a token' if found.reads_tokens else 'a text'}: it can "
-            f"be imported as {fitting}, not as {wanted}.",
-            "Leave the family at auto.",
-        )
-    build = {"scalar_head": _scalar, "multi_attribute": _attributes, "process": _process, "gated": _gated}[fitting]
-    config, head, notes, reward = build(found, settings)
+    fitting = fitting_family(found, wanted)
+    settings = {**said_of_itself(found), **{n: v for n, v in settings.items() if (n, v) != ("rendering", "auto")}}
+    config, head, notes, reward = BUILDERS[fitting](found, settings)
     family: Any = FAMILIES.get(fitting)
     fields = family.Config.model_fields
-    given = {key: value for key, value in settings.items() if key in fields or key in INSISTED}
+    is_spent = fitting == "scalar_head" and len(found.labels) > 1  # its weights are in the head then
+    insisted = frozenset() if is_spent else INSISTED
+    given = {key: value for key, value in settings.items() if key in fields or key in insisted}
     parsed = _config(family, {"backbone": found.name, **found.settings, **config, **given})
     backbone = described(found.base, found.tokenizer)
     net = family.net(parsed, backbone)
     _fill(net, head)
     renderer = family.renderer(parsed, backbone)
-    if is_causal(found.base.config.model_type) and not renderer.uses_template:
+    if is_causal(found.base.config.model_type) and not renderer.uses_template and found.exported is None:
         notes = [*notes, PLAIN]
     items, encoded = _readable(family.encode(parsed, renderer, probes()), is_gated=found.is_gated)
     ids = [torch.from_numpy(np.asarray(item.ids, dtype=np.int64)) for item in encoded]
     with torch.inference_mode():
         rewards = [reward(net, found.logits(row), item) for row, item in zip(ids, encoded, strict=True)]
     return Imported(family, parsed, net, backbone, [*found.notes, *notes], items, rewards)
+
+
+def fitting_family(found: Found, wanted: str) -> str:
+    """What a model can become, first what it usually is. JobError where that is not what is wanted."""
+    n = len(found.labels)
+    is_rated = found.exported is not None and not found.exported.is_scalar
+    possible = ["multi_attribute", "scalar_head"]
+    if found.is_gated or found.reads_tokens:
+        possible = ["gated" if found.is_gated else "process"]
+    elif n == 1:
+        possible = ["multi_attribute" if is_rated else "scalar_head"]
+    elif n == 2 and is_right_or_wrong(found.labels):
+        possible.reverse()
+    if wanted not in ("auto", *possible):
+        raise JobError(
+            f"{found.name} has {n} label{'s' if n > 1 else ''} {'a token' if found.reads_tokens else 'a text'}: it can "
+            f"be imported as {' or '.join(possible)}, not as {wanted}.",
+            "Leave the family at auto.",
+        )
+    return possible[0] if wanted == "auto" else wanted
+
+
+def said_of_itself(found: Found) -> dict[str, Any]:
+    """Settings that a folder exported from here carries; what a run gives goes before them."""
+    told = found.exported
+    if told is None:
+        return {}
+    if told.family == "policy_discriminator":
+        raise JobError(
+            f"{found.name} was exported from a policy discriminator, which reads a reference beside the response.",
+            "Import knows no references: use the checkpoint that it was exported from.",
+        )
+    said: dict[str, Any] = {"rendering": told.rendering}
+    if not told.is_scalar:
+        said["weights"] = {name: weight for name, weight in told.weights.items() if weight}
+    if told.steps:
+        said |= {"aggregation": told.steps.aggregation}
+        said |= {f"step_{n}": v for n, v in told.steps.model_dump(exclude={"aggregation"}).items() if v}
+    return said
 
 
 def _readable(encoded: Sequence[Encoded], *, is_gated: bool) -> tuple[list[Item], list[Encoded]]:
@@ -204,123 +252,3 @@ def _fill(net: Net, tensors: Mapping[str, Tensor]) -> None:
         if own[name].shape != tensor.shape:
             raise JobError(f"The head's {name} has shape {tuple(tensor.shape)}, not {tuple(own[name].shape)}.")
     net.head.load_state_dict({**own, **tensors})
-
-
-Reward = Callable[[Net, Tensor, Any], float]
-Built = tuple[dict[str, Any], dict[str, Tensor], list[str], Reward]
-
-
-def _layout(found: Found) -> Layout:
-    layout = found.layout
-    if layout is None:
-        raise refuse_layout(
-            found.name,
-            ["score.weight", "or, of an encoder like BERT, a pooler and classifier.weight"],
-            list(found.head),
-            f"no head here computes what {found.class_name} does",
-        )
-    if missing := [name for name in layout.weights if name not in found.head]:
-        raise refuse_layout(found.name, layout.weights, list(found.head), f"{missing[0]} is missing")
-    return layout
-
-
-def _linear(found: Found, name: str) -> tuple[Tensor, Tensor]:
-    weight = found.head[f"{name}.weight"].float()
-    bias = found.head.get(f"{name}.bias")
-    return weight, torch.zeros(len(weight)) if bias is None else bias.float()
-
-
-def _scalar(found: Found, _: Mapping[str, Any]) -> Built:
-    layout = _layout(found)
-    config = {"pooling": layout.pooling, "head_depth": layout.depth, "head_activation": "silu"}
-    weight, bias = _linear(found, layout.last)
-    head = {"weight": weight, "bias": bias}
-    if layout.first:
-        first, first_bias = _linear(found, layout.first)
-        config |= {"head_activation": layout.activation, "head_width": len(first)}
-        head = {"layers.0.weight": first, "layers.0.bias": first_bias, "layers.2.weight": weight, "layers.2.bias": bias}
-    return config, head, [], lambda _net, logits, _item: float(logits[0])
-
-
-def _attributes(found: Found, settings: Mapping[str, Any]) -> Built:
-    layout = _layout(found)
-    if layout.first:
-        raise refuse_layout(found.name, [f"{layout.last}.weight"], list(found.head), "ratings need one linear layer")
-    weight, bias = _linear(found, layout.last)
-    names = attribute_names(found, settings, len(weight))
-    head = {"weight": weight, "bias": bias, "is_fitted": torch.ones(1)}
-    notes = [] if settings.get("weights") else [UNWEIGHED]
-    config = {"pooling": layout.pooling, "attributes": names}
-    return config, head, notes, lambda net, logits, _: float(net.head.reward(logits[None])[0])
-
-
-def attribute_names(found: Found, settings: Mapping[str, Any], k: int) -> list[str]:
-    """As given; else the labels of the model, or ArmoRM's where it names none and has as many."""
-    given: list[str] = list(settings.get("attributes") or ())
-    if given and len(given) != k:
-        raise JobError(f"{found.name} has {k} outputs, and attributes names {len(given)}.", f"Name {k}, or none.")
-    is_named = not all(label == f"LABEL_{i}" for i, label in enumerate(found.labels))
-    return given or (list(ARMORM) if k == len(ARMORM) and not is_named else found.labels)
-
-
-def _gated(found: Found, settings: Mapping[str, Any]) -> Built:
-    """ArmoRM's tensors by our names. Ratings of HelpSteer are told on their scale of 0 to 4: 5 r - 0.5."""
-    transform = found.head["reward_transform_matrix"]
-    k = len(transform)
-    names = attribute_names(found, settings, k)
-    place = {name.rsplit("-", 1)[-1]: i for i, name in reversed(list(enumerate(names)))}.get("verbosity")
-    n_hidden = int(found.settings["gate_layers"])
-    out, out_bias = _linear(found, f"gating.layers.{n_hidden}")
-    head = {"out.weight": out, "out.bias": out_bias, "transform": transform}
-    for i in range(n_hidden):
-        head[f"hidden.{i}.weight"], head[f"hidden.{i}.bias"] = _linear(found, f"gating.layers.{i}")
-    head |= {
-        "log_scale": found.head["gating.logit_scale"].log(),
-        "temperature": torch.tensor([float(found.settings["temperature"])]),
-        "stage1.weight": found.head["regression_layer.weight"],
-        "stage1.bias": torch.zeros(k),
-        "stage1.is_fitted": torch.ones(1),
-    }
-    if tuple(names) == ARMORM:
-        is_helpsteer = torch.tensor([name.startswith("helpsteer-") for name in names])
-        head |= {"stage1.centre": torch.where(is_helpsteer, -0.5, 0.0)}
-        head |= {"stage1.spread": torch.where(is_helpsteer, 5.0, 1.0)}
-    if place is not None:
-        head["penalties"] = torch.eye(k)[place] - transform[place]
-    config = {"attributes": names, "verbosity": "none" if place is None else names[place]}
-    return config, head, [], lambda _net, logits, _item: float(logits[0])
-
-
-def _process(found: Found, settings: Mapping[str, Any]) -> Built:
-    known = found.layout.last if found.layout else ""
-    name = next((n for n in (known, "score", "classifier") if f"{n}.weight" in found.head), None)
-    if name is None:
-        raise refuse_layout(found.name, ["score.weight", "or classifier.weight"], list(found.head))
-    weight, bias = _linear(found, name)
-    if len(weight) > 2:
-        raise refuse_layout(found.name, [f"{name}.weight of 1 or 2 labels"], [f"{name}.weight of {len(weight)} labels"])
-    mark = settings.get("step_mark") or found.settings.get("step_mark")
-    notes = [f"A step is read at the mark {mark!r} that is put after it." if mark else UNMARKED]
-    right = right_label(found.labels)
-    if len(weight) == 2:
-        notes.append(f"Of its two labels, {found.labels[right]} is taken for a right step.")
-        sign = 1 if right == 1 else -1
-        weight, bias = sign * (weight[1:] - weight[:1]), sign * (bias[1:] - bias[:1])
-
-    def reward(net: Net, logits: Tensor, item: Any) -> float:
-        p = logits.sigmoid()[:, 0] if logits.shape[1] == 1 else logits.softmax(dim=1)[:, right]
-        read = p[torch.from_numpy(item.marks).long()]
-        return float(net.head.reward(torch.logit(read.double())[None])[0])
-
-    if found.layout and found.layout.first:
-        first, first_bias = _linear(found, found.layout.first)
-        config = {"head_depth": 2, "head_activation": found.layout.activation, "head_width": len(first)}
-        head = {"layers.0.weight": first, "layers.0.bias": first_bias, "layers.2.weight": weight, "layers.2.bias": bias}
-        return config, head, notes, reward
-    return {}, {"weight": weight, "bias": bias}, notes, reward
-
-
-def right_label(labels: Sequence[str]) -> int:
-    """Which of two labels says that a step is right: by its name, else the second."""
-    named = [i for i, label in enumerate(labels) if label.strip().lower() in RIGHT_WORDS]
-    return named[0] if len(named) == 1 else len(labels) - 1

@@ -16,6 +16,7 @@ from workers.errors import JobError
 from workers.families.gated import answer_header
 from workers.nn.backbone import is_causal, load_headless
 from workers.nn.causal_lm import load_causal_lm
+from workers.nn.exported_reading import ExportedReading
 from workers.nn.head_layouts import GATED_TENSORS, PUBLIC_HEADS, Layout, public_head
 from workers.nn.heads import ACTIVATIONS
 
@@ -45,6 +46,9 @@ class Found:
     notes: list[str] = field(default_factory=list)
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Of the family, where the model says them."""
+    exported: ExportedReading | None = None
+    on_armorm_scale: bool = True
+    """Of a gate: whether its ratings are a fifth of those told, as ArmoRM's of HelpSteer are."""
 
     @property
     def commit(self) -> str | None:

@@ -50,20 +50,23 @@ class StepRenderer(Renderer):
 
         One that is cut in its middle is read at its last token that was kept.
         """
-        if not getattr(self.tokenizer, "is_fast", False):
-            raise JobError(
-                "This backbone's tokenizer does not tell where its tokens stand in the text.",
-                "Choose a backbone with a fast tokenizer (tokenizer.json).",
-            )
+        self.insist_on_offsets()
         if self.step_mark:
             items = [(prompt, *marked(response, steps, self.step_mark)) for prompt, response, steps in items]
         encoded = self.encode([(prompt, response) for prompt, response, _ in items])
         texts = [self.text(prompt, response)[1] for prompt, response, _ in items]
         starts = self._token_starts(texts)
         return [
-            replace(item, marks=self._marks(item, text, steps, begins))
+            self._marked(item, text, steps, begins)
             for item, text, (_, _, steps), begins in zip(encoded, texts, items, starts, strict=True)
         ]
+
+    def insist_on_offsets(self) -> None:
+        if not getattr(self.tokenizer, "is_fast", False):
+            raise JobError(
+                "This backbone's tokenizer does not tell where its tokens stand in the text.",
+                "Choose a backbone with a fast tokenizer (tokenizer.json).",
+            )
 
     def _token_starts(self, texts: list[str]) -> list[NDArray[np.int64]]:
         if not texts:
@@ -79,20 +82,24 @@ class StepRenderer(Renderer):
         )
         return [np.array([start for start, _ in offsets], dtype=np.int64) for offsets in found["offset_mapping"]]
 
-    def _marks(self, item: Encoded, text: str, steps: Sequence[str], starts: NDArray[np.int64]) -> NDArray[np.int32]:
+    def _marked(self, item: Encoded, text: str, steps: Sequence[str], starts: NDArray[np.int64]) -> Encoded:
         places = self._marked_places(text, steps) if self.step_mark else locate_steps(text, steps)
         if places is None:
             raise JobError(
                 f'The steps of the response that begins with "{text.strip()[:SHOWN]}" are not in its text.',
                 "Import it again with steps that are the response's own text, or without steps.",
             )
+        return self.read_at(item, places, starts)
+
+    def read_at(self, item: Encoded, places: Sequence[Step], starts: NDArray[np.int64]) -> Encoded:
+        """The item with the last token of every place as its mark; places count in the text that `starts` count in."""
         n_kept = item.n_response - len(self.end)
         first = np.searchsorted(starts, [step.start for step in places], side="left")
         last = np.searchsorted(starts, [step.end for step in places], side="left") - 1
         read = np.clip(last, 0, max(0, n_kept - 1))[first < n_kept]
         if not len(read):
-            return np.array([len(item) - 1], dtype=np.int32)
-        return (len(item) - item.n_response + read).astype(np.int32)
+            return replace(item, marks=np.array([len(item) - 1], dtype=np.int32))
+        return replace(item, marks=(len(item) - item.n_response + read).astype(np.int32))
 
     def _marked_places(self, text: str, steps: Sequence[str]) -> list[Step]:
         """Where each step stands with its mark; templates may strip white space at the ends, but nothing between."""

@@ -9,6 +9,7 @@ from django.conf import settings
 from annotator.errors import DomainError
 from rmeval.labelled import stream_labelled
 from rmeval.models import Checkpoint, RewardModel, Run
+from rmeval.raters import rater_pairs, rater_source
 from rmeval.report import RunReport
 from rmeval.selectors.exports import checkpoint_facts
 from rmeval.selectors.scores import scored_pairs
@@ -18,7 +19,7 @@ from rmeval.services.runs import run_environment
 from rmeval.services.scores import RewardNotFinite, scores_store
 from rmeval.sources import PairSource, source_of
 from workers.context import CheckpointRef, RewardModelRef
-from workers.data.schema import ScoredPairs
+from workers.data.schema import PreferencePair, ScoredPairs
 from workers.errors import JobCancelled, JobError
 
 
@@ -49,6 +50,8 @@ class DatabaseJobContext:
 
     def open_input(self, name: str, **query: Any) -> Iterator[Any]:
         """Stream `pairs`, `labelled` responses, or the `responses` of a source that a checkpoint has not scored."""
+        if name == "person":
+            return iter(self.pairs_of(**query))
         source = self.source(query["source"])
         if name == "pairs":
             self.remember_data(source)
@@ -57,8 +60,17 @@ class DatabaseJobContext:
             self.remember_data(source)
             return stream_labelled(source)
         if name == "responses":
-            return source.stream_unscored(self.checkpoint_row(query["checkpoint"]), only_pairs=self.only_pairs)
-        raise JobError(f"There is no input named {name}.", hint='Known inputs: "pairs", "labelled", "responses".')
+            checkpoint, extra = self.checkpoint_row(query["checkpoint"]), query.get("extra", "")
+            return source.stream_unscored(checkpoint, only_pairs=self.only_pairs, extra=extra)
+        raise JobError(
+            f"There is no input named {name}.", hint='Known inputs: "pairs", "labelled", "responses", "person".'
+        )
+
+    def pairs_of(self, source: Mapping[str, str], **rater: Any) -> list[PreferencePair]:
+        try:
+            return rater_pairs(rater_source(self.run.project, source), **rater)
+        except DomainError as error:
+            raise JobError(error.detail, hint="What this run reads was deleted or changed.") from error
 
     def count_input(self, name: str, **query: Any) -> int:
         source = self.source(query["source"])
@@ -66,7 +78,8 @@ class DatabaseJobContext:
             return source.pairs().count()
         if name == "labelled":
             return source.responses().count()
-        return source.unscored(self.checkpoint_row(query["checkpoint"]), only_pairs=self.only_pairs).count()
+        checkpoint, extra = self.checkpoint_row(query["checkpoint"]), query.get("extra", "")
+        return source.unscored(checkpoint, only_pairs=self.only_pairs, extra=extra).count()
 
     def load_checkpoint(self, uid: str) -> CheckpointRef:
         found = self.checkpoint_row(uid)
@@ -105,10 +118,15 @@ class DatabaseJobContext:
         return artifact_store(run=self.run, path=Path(path), kind=kind, name=name, meta=dict(meta), root=root)
 
     def save_scores(
-        self, checkpoint_uid: str, rows: Iterable[tuple[int, float]], parts: Mapping[int, Any] | None = None
+        self,
+        checkpoint_uid: str,
+        rows: Iterable[tuple[int, float]],
+        parts: Mapping[int, Any] | None = None,
+        *,
+        extra: str = "",
     ) -> int:
         try:
-            return scores_store(checkpoint=self.checkpoint_row(checkpoint_uid), rows=rows, parts=parts)
+            return scores_store(checkpoint=self.checkpoint_row(checkpoint_uid), rows=rows, parts=parts, extra=extra)
         except RewardNotFinite as error:
             raise JobError(
                 f"The reward model gave a reward that is not a number: {error}.",

@@ -106,8 +106,8 @@ class PairSource:
             return Response.objects.filter(example__dataset=self.dataset)
         return Response.objects.filter(in_pairs(SnapshotRow.objects.filter(snapshot=self.snapshot_row)))
 
-    def unscored(self, checkpoint: Checkpoint, *, only_pairs: bool = False) -> "QuerySet[Response]":
-        scored = Score.objects.filter(checkpoint=checkpoint, extra="", response=OuterRef("pk"))
+    def unscored(self, checkpoint: Checkpoint, *, only_pairs: bool = False, extra: str = "") -> "QuerySet[Response]":
+        scored = Score.objects.filter(checkpoint=checkpoint, extra=extra, response=OuterRef("pk"))
         responses = Response.objects.filter(in_pairs(self.pairs())) if only_pairs else self.responses()
         return responses.exclude(Exists(scored)).order_by("example_id", "number")
 
@@ -161,19 +161,21 @@ class PairSource:
             "rater": raters.pop() if len(raters) == 1 else "",
         }
 
-    def stream_unscored(self, checkpoint: Checkpoint, *, only_pairs: bool = False) -> Iterator[ResponseItem]:
+    def stream_unscored(
+        self, checkpoint: Checkpoint, *, only_pairs: bool = False, extra: str = ""
+    ) -> Iterator[ResponseItem]:
         """Responses not yet scored, with reference, steps and context from the metadata, which some families read."""
         columns = ("pk", "example__prompt", "messages", "example__meta", "meta")
-        rows = self.unscored(checkpoint, only_pairs=only_pairs).values_list(*columns)
+        rows = self.unscored(checkpoint, only_pairs=only_pairs, extra=extra).values_list(*columns)
         for pk, prompt, messages, example_meta, meta in rows.iterator(chunk_size=CHUNK):
-            extra: dict[str, Any] = {}
+            more: dict[str, Any] = {}
             if reference := reference_of(example_meta):
-                extra["reference"] = reference
+                more["reference"] = reference
             if context := example_meta.get("context"):
-                extra["context"] = context
+                more["context"] = context
             if steps := meta.get("steps"):
-                extra["steps"] = steps
-            yield ResponseItem(response_id=pk, prompt=prompt, response=messages, extra=extra)
+                more["steps"] = steps
+            yield ResponseItem(response_id=pk, prompt=prompt, response=messages, extra=more)
 
     def sha256(self) -> str:
         """Identity of the pairs: texts (by content hash), which responses, verdict and strength, in stored order.

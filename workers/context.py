@@ -15,6 +15,7 @@ from uuid import uuid4
 import numpy as np
 
 from workers.data.schema import LabelledResponse, PreferencePair, ResponseItem, ScoredPairs
+from workers.data.spread import says_something, spread
 from workers.errors import JobCancelled, JobError
 
 
@@ -60,7 +61,9 @@ class JobContext(Protocol):
         "pairs", source={"dataset": uid} or {"snapshot": uid}  -> PreferencePair, in a stable order
         "labelled", source=...                                 -> LabelledResponse, in a stable order
         "responses", checkpoint=uid, source=...                -> ResponseItem that the checkpoint has not yet scored;
-        scores may be saved while this is being read.
+        scores may be saved while this is being read; extra=key: that it has not scored under this key.
+        "person", source={"dataset"|"snapshot"|"queue": uid}, rater=name, rater_key=..., most=n
+                                                               -> PreferencePair that this rater decided, spread evenly
         """
 
     def count_input(self, name: str, **query: Any) -> int: ...
@@ -82,9 +85,17 @@ class JobContext(Protocol):
         """
 
     def save_scores(
-        self, checkpoint_uid: str, rows: Iterable[tuple[int, float]], parts: Mapping[int, Any] | None = None
+        self,
+        checkpoint_uid: str,
+        rows: Iterable[tuple[int, float]],
+        parts: Mapping[int, Any] | None = None,
+        *,
+        extra: str = "",
     ) -> int:
-        """Store (response_id, reward) rows, never twice; how many were new. parts: more to tell, by response id."""
+        """Store (response_id, reward) rows, never twice; how many were new. parts: more to tell, by response id.
+
+        extra: what the reward depends on besides the response, such as the person it is for; empty for nothing.
+        """
 
     def scored_pairs(self, checkpoint_uid: str, source: Mapping[str, str]) -> ScoredPairs:
         """Rewards of the pairs of a source that have a chosen response and both scores."""
@@ -141,7 +152,11 @@ class LocalJobContext:
         if name == "labelled":
             return iter(self.labelled.get(next(iter(query["source"].values())), ()))
         if name == "responses":
-            return self._responses(pairs, self.scores.setdefault(query["checkpoint"], {}))
+            return self._responses(pairs, self.scores.setdefault(query["checkpoint"] + query.get("extra", ""), {}))
+        if name == "person":
+            key = query["rater_key"]
+            own = [p for p in pairs if (p.meta.get(key) if key else p.rater) == query["rater"] and says_something(p)]
+            return iter(spread(own, query["most"]))
         raise JobError(f"There is no input called {name!r}.")
 
     def count_input(self, name: str, **query: Any) -> int:
@@ -178,10 +193,16 @@ class LocalJobContext:
         return uid
 
     def save_scores(
-        self, checkpoint_uid: str, rows: Iterable[tuple[int, float]], parts: Mapping[int, Any] | None = None
+        self,
+        checkpoint_uid: str,
+        rows: Iterable[tuple[int, float]],
+        parts: Mapping[int, Any] | None = None,
+        *,
+        extra: str = "",
     ) -> int:
-        self.parts.setdefault(checkpoint_uid, {}).update(parts or {})
-        known = self.scores.setdefault(checkpoint_uid, {})
+        """Those with an extra key are kept under the checkpoint's uid with the key behind it."""
+        self.parts.setdefault(checkpoint_uid + extra, {}).update(parts or {})
+        known = self.scores.setdefault(checkpoint_uid + extra, {})
         new = {response_id: value for response_id, value in rows if response_id not in known}
         known.update(new)
         return len(new)

@@ -16,11 +16,16 @@ class RewardNotFinite(ValueError):
 
 @transaction.atomic
 def scores_store(
-    *, checkpoint: Checkpoint, rows: Iterable[tuple[int, float]], parts: Mapping[int, Any] | None = None
+    *,
+    checkpoint: Checkpoint,
+    rows: Iterable[tuple[int, float]],
+    parts: Mapping[int, Any] | None = None,
+    extra: str = "",
 ) -> int:
     """COPY (response id, value) rows in; how many were new. A score that is there already stays as it is.
 
-    parts: what the family tells besides the reward, a JSON object by response id.
+    parts: what the family tells besides the reward, a JSON object by response id. extra: what the reward depends on
+    besides the response.
     """
     told = parts or {}
     with connection.cursor() as cursor:
@@ -35,8 +40,8 @@ def scores_store(
                 copy.write_row((int(response_id), float(value), None if part is None else Jsonb(part)))
         cursor.execute(
             "INSERT INTO rmeval_score (checkpoint_id, response_id, extra, value, parts) "
-            "SELECT %s, response_id, '', value, parts FROM incoming_score ORDER BY response_id ON CONFLICT DO NOTHING",
-            [checkpoint.pk],
+            "SELECT %s, response_id, %s, value, parts FROM incoming_score ORDER BY response_id ON CONFLICT DO NOTHING",
+            [checkpoint.pk, extra],
         )
         n_new: int = cursor.rowcount
         cursor.execute("DROP TABLE incoming_score")

@@ -11,6 +11,7 @@ from annotator.errors import DomainError, FieldError
 from annotator.models import Dataset, Project, User
 from rmeval.further_sources import check_further_sources
 from rmeval.models import Checkpoint, RewardModel, Run
+from rmeval.raters import check_person
 from rmeval.services.reward_models import backbone_check
 from rmeval.services.runs import run_note, run_poke
 from rmeval.sources import source_of
@@ -46,6 +47,7 @@ def run_submit(
     check_sources(project, spec, needs_preferences=learns, least_decided=getattr(job, "least_decided", 1))
     check_fit(job, spec, reward_model)
     check_further_sources(project, kind, spec, reward_model)
+    check_person(project, spec)
     try:
         with transaction.atomic():
             run = Run.objects.create(

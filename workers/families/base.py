@@ -39,6 +39,7 @@ CAPABILITIES: dict[str, str] = {
     "personal": "its reward depends on who asks",
     "router": "weighs several heads by the prompt",
     "latent_user": "infers a person from that person's pairs",
+    "person_pairs": "can be told a person's labelled pairs when it scores",
     "cross_prompt": "its rewards can be compared across prompts",
     "network": "asks a server over the network",
     "features": "its head can be trained on stored features of a frozen backbone",

@@ -9,6 +9,7 @@ from workers.data.schema import Message
 from workers.errors import JobError
 from workers.families import FAMILIES
 from workers.families.base import BackboneConfig, Item, NetFamily, extra_of
+from workers.person import MOST_PAIRS
 
 if TYPE_CHECKING:
     from workers.data.render import Encoded, Renderer
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from workers.nn.net import Dtype
     from workers.nn.pooling import Pooling
 
-MOST_PAIRS = 64
 HINT = 'Give {"context": [{"prompt": [messages], "chosen": [messages], "rejected": [messages]}, ...]}, or no context.'
 
 
@@ -32,7 +32,7 @@ class LatentUserFamily(NetFamily):
 
     title: ClassVar[str] = "Latent user"
     capabilities: ClassVar[frozenset[str]] = frozenset(
-        {"pointwise", "trainable", "tokens", "features", "personal", "latent_user"}
+        {"pointwise", "trainable", "tokens", "features", "personal", "latent_user", "person_pairs"}
     )
     default_objective: ClassVar[str] = "latent_user_elbo"
     frozen: ClassVar[bool] = True
@@ -74,14 +74,22 @@ class LatentUserFamily(NetFamily):
 
     @classmethod
     def encode(cls, config: Any, renderer: "Renderer", items: Sequence[Item]) -> "Sequence[Encoded]":
-        """The item; before it the chosen and the rejected text of every pair of its context."""
+        """The item; before it the chosen and the rejected text of every pair of its context.
+
+        A context that many items share is read once.
+        """
         from workers.nn.joined import join_texts
 
-        contexts = [context_pairs(item, number) for number, item in enumerate(items, start=1)]
-        texts = [(prompt, response) for pairs in contexts for pair in pairs for prompt, response in pair]
+        shared = {id(extra_of(item).get("context")): number for number, item in reversed(list(enumerate(items)))}
+        contexts = {number: context_pairs(items[number], number + 1) for number in shared.values()}
+        texts = [text for pairs in contexts.values() for pair in pairs for text in pair]
         read = iter(renderer.encode([*((item[0], item[1]) for item in items), *texts]))
         own = [next(read) for _ in items]
-        return [join_texts(item, [next(read) for _ in pairs * 2]) for item, pairs in zip(own, contexts, strict=True)]
+        others = {number: [next(read) for _ in pairs * 2] for number, pairs in contexts.items()}
+        return [
+            join_texts(alone, others[shared[id(extra_of(item).get("context"))]])
+            for alone, item in zip(own, items, strict=True)
+        ]
 
     @classmethod
     def unfit(cls, config: Any, item: Item) -> str | None:

@@ -32,7 +32,7 @@ class MixtureFamily(NetFamily):
 
     title: ClassVar[str] = "Mixture of heads"
     capabilities: ClassVar[frozenset[str]] = frozenset(
-        {"pointwise", "trainable", "tokens", "heads", "router", "features", "personal"}
+        {"pointwise", "trainable", "tokens", "heads", "router", "features", "personal", "person_pairs"}
     )
     default_objective: ClassVar[str] = "mixture_nll"
     frozen: ClassVar[bool] = True

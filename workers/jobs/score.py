@@ -1,7 +1,7 @@
 """Give every response of a source its reward."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from itertools import islice
 from typing import Any, ClassVar, Literal
@@ -9,15 +9,19 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from workers.context import CheckpointRef, JobContext
+from workers.data.schema import ResponseItem
 from workers.environment import describe_environment, keep_freed_memory, peak_rss_mib
 from workers.families import FAMILIES
-from workers.families.base import Scorer
+from workers.families.base import Item, Scorer
 from workers.jobs import JOBS
 from workers.jobs.base import Source
 from workers.opening import Setting, int8_error, is_int8, open_scorer
+from workers.person import Person, PersonContext, check_takes_pairs, read_person
 from workers.specs import SpecModel
 from workers.tuning import SAMPLE, most_processes, recall, remember, run_trial
 
+TOKENS = 2048
+"""Of a batch where nothing else is said, each text standing alone."""
 BLOCK = 2048
 """Responses in memory at once, and between two saves."""
 NAMED = 20
@@ -47,14 +51,38 @@ class Score:
         token_budget: int | None = Field(
             default=None, ge=64, le=1_000_000, description="Tokens of a batch; empty: what is fastest here."
         )
+        person: Person | None = Field(
+            default=None,
+            description="Whose rewards, for families that know a person by pairs. They are stored beside those of the "
+            "model alone, which stay as they are.",
+        )
 
     @staticmethod
     def needs_preferences(*_: Any) -> bool:
         return False
 
+    @staticmethod
+    def check(spec: Any, family: str) -> None:
+        """A person is asked for only where the family can be told of one."""
+        if spec.person is not None:
+            check_takes_pairs(family)
+
     def run(self, ctx: JobContext, spec: Spec) -> dict[str, Any]:
         wanted = Setting(spec.processes, spec.threads, spec.token_budget)
-        return score_missing(ctx, spec.checkpoint, spec.source, wanted=wanted)
+        if spec.person is None:
+            return score_missing(ctx, spec.checkpoint, spec.source, wanted=wanted)
+        self.check(spec, ctx.load_checkpoint(spec.checkpoint).family)
+        return score_for(ctx, spec.checkpoint, spec.source, spec.person, wanted=wanted)
+
+
+def score_for(ctx: JobContext, checkpoint: str, source: Source, person: Person, *, wanted: Setting) -> dict[str, Any]:
+    """Rewards of a person. The pairs stand before every text and are read once, so a batch may hold more tokens."""
+    context = read_person(ctx, person)
+    ctx.log(f"Rewards of {person.rater or 'a person'}, known by {len(context.pairs)} pairs")
+    if wanted.token_budget is None:
+        wanted = replace(wanted, token_budget=TOKENS * (1 + 2 * len(context.pairs)))
+    told = score_missing(ctx, checkpoint, source, wanted=wanted, person=context)
+    return {**told, "person": {"n_pairs": len(context.pairs), "rater": person.rater, "extra": context.key}}
 
 
 def score_missing(
@@ -63,11 +91,15 @@ def score_missing(
     source: Source,
     *,
     wanted: Setting = Setting(),  # noqa: B008
+    person: PersonContext | None = None,
 ) -> dict[str, Any]:
-    """Score what `checkpoint` has not scored yet, block by block; each block is saved before the next is read."""
+    """Score what `checkpoint` has not scored yet, block by block; each block is saved before the next is read.
+
+    With a person: what it has not scored for that person.
+    """
     keep_freed_memory()
     reference, query = ctx.load_checkpoint(checkpoint), source.query()
-    total = ctx.count_input("responses", checkpoint=checkpoint, source=query)
+    total = ctx.count_input("responses", checkpoint=checkpoint, source=query, **_under(person))
     told = {"n_scored": 0, "n_truncated": 0, "n_response_cut": 0, "n_tokens": 0, "n_unscored": 0}
     how: dict[str, Any] = {}
     started = time.monotonic()
@@ -81,7 +113,7 @@ def score_missing(
             if is_int8(reference.config):
                 how["int8"] = int8_error(reference, scorer)
             try:
-                _score_blocks(ctx, scorer, checkpoint, query=query, total=total, told=told)
+                _score_blocks(ctx, scorer, checkpoint, query=query, total=total, told=told, person=person)
             finally:
                 report = getattr(scorer, "report", None)
                 if report is not None:
@@ -136,10 +168,27 @@ def choose_setting(
     return setting, {**asdict(setting), "from": origin, **({"trial": trial} if trial else {})}
 
 
+def _under(person: PersonContext | None) -> dict[str, str]:
+    return {} if person is None else {"extra": person.key}
+
+
+def _items(block: list[ResponseItem], person: PersonContext | None) -> Iterator[Item]:
+    for item in block:
+        own = {} if person is None else {"context": person.of(item.prompt)}
+        yield item.prompt, item.response, {**item.extra, **own}
+
+
 def _score_blocks(
-    ctx: JobContext, scorer: Scorer, checkpoint: str, *, query: dict[str, str], total: int, told: dict[str, int]
+    ctx: JobContext,
+    scorer: Scorer,
+    checkpoint: str,
+    *,
+    query: dict[str, str],
+    total: int,
+    told: dict[str, int],
+    person: PersonContext | None = None,
 ) -> None:
-    stream = ctx.open_input("responses", checkpoint=checkpoint, source=query)
+    stream = ctx.open_input("responses", checkpoint=checkpoint, source=query, **_under(person))
     started, n_saved, n_blocks = time.monotonic(), 0, 0
     while block := list(islice(stream, BLOCK)):
         done = n_saved
@@ -151,12 +200,12 @@ def _score_blocks(
             if n:
                 ctx.progress(done, max(total, done), f"Scored {done} of {max(total, done)} responses")
 
-        scores = scorer.score([(item.prompt, item.response, item.extra) for item in block], on_batch=on_batch)
+        scores = scorer.score(list(_items(block, person)), on_batch=on_batch)
         ids, values = [item.response_id for item in block], scores.values.tolist()
         parts = {number: part for number, part in zip(ids, scores.parts or (), strict=False) if part}
         unscored = _unscored(ctx, parts)
         rows = [row for row in zip(ids, values, strict=True) if row[0] not in unscored]
-        told["n_scored"] += ctx.save_scores(checkpoint, rows, parts)
+        told["n_scored"] += ctx.save_scores(checkpoint, rows, parts, **_under(person))
         told["n_unscored"] += len(unscored)
         told["n_truncated"] += scores.n_truncated
         told["n_response_cut"] += scores.n_response_cut

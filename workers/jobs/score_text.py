@@ -15,17 +15,11 @@ from workers.errors import JobError
 from workers.families import FAMILIES
 from workers.families.base import Item, Scorer
 from workers.jobs import JOBS
+from workers.person import Person, PersonContext, Turn, no_context, read_person, takes_pairs
 from workers.specs import SpecModel, parse_spec
 
 MOST_CHECKPOINTS = 50
 MOST_RESPONSES = 20
-
-
-class Turn(SpecModel):
-    """One message."""
-
-    role: Literal["system", "user", "assistant", "tool"] = Field(description="Who speaks.")
-    content: str = Field(max_length=100_000, description="What is said.")
 
 
 class Text(SpecModel):
@@ -70,6 +64,10 @@ class ScoreText:
         context: str = Field(
             default="", max_length=10_000, description="A criterion in words, for reward models that follow one."
         )
+        person: Person | None = Field(
+            default=None,
+            description="Whose rewards, for reward models that know a person by pairs; the others are not asked.",
+        )
         per_token: bool = Field(
             default=True, description="Ask the families that can for the reward of every token as well."
         )
@@ -104,14 +102,16 @@ class ScoreText:
     def run(self, ctx: JobContext, spec: Spec) -> dict[str, Any]:
         keep_freed_memory()
         started = time.monotonic()
-        items, rows = items_of(spec), []
+        person = read_person(ctx, spec.person) if spec.person else None
+        items, rows = items_of(spec, person), []
         for number, uid in enumerate(spec.checkpoints):
             ctx.checkpoint()
             ctx.progress(number, len(spec.checkpoints), f"Reward model {number + 1} of {len(spec.checkpoints)}")
-            rows.append(told_by(ctx, uid, items, per_token=spec.per_token))
+            rows.append(told_by(ctx, uid, items, per_token=spec.per_token, is_personal=person is not None))
         ctx.progress(len(rows), len(rows), "All reward models have been asked")
         return {
             "rewards": rows,
+            **({"person": told_of(spec, person)} if person else {}),
             "n_scored": sum(value is not None for row in rows for value in row["values"]),
             "n_unscored": sum(value is None for row in rows for value in row["values"]),
             "seconds": round(time.monotonic() - started, 3),
@@ -120,14 +120,22 @@ class ScoreText:
         }
 
 
-def items_of(spec: Any) -> list[Item]:
-    """The texts as families take them."""
+def told_of(spec: Any, person: PersonContext) -> dict[str, Any]:
+    """Whom the rewards are of: {rater, n_pairs, n_same_prompt}, the last left out as they hold the answer."""
+    own = person.of([turn.model_dump() for turn in spec.prompt])
+    return {"rater": spec.person.rater, "n_pairs": len(own), "n_same_prompt": len(person.pairs) - len(own)}
+
+
+def items_of(spec: Any, person: PersonContext | None = None) -> list[Item]:
+    """The texts as families take them. A person's pairs take the place of a criterion: both are an item's context."""
     prompt = [turn.model_dump() for turn in spec.prompt]
     shared: dict[str, Any] = {}
     if spec.reference.strip():
         shared["reference"] = [{"role": "assistant", "content": spec.reference}]
     if spec.context.strip():
         shared["context"] = spec.context
+    if person is not None:
+        shared["context"] = person.of(prompt)
     return [
         (
             prompt,
@@ -138,7 +146,9 @@ def items_of(spec: Any) -> list[Item]:
     ]
 
 
-def told_by(ctx: JobContext, uid: str, items: Sequence[Item], *, per_token: bool) -> dict[str, Any]:
+def told_by(
+    ctx: JobContext, uid: str, items: Sequence[Item], *, per_token: bool, is_personal: bool = False
+) -> dict[str, Any]:
     """What one checkpoint says: {checkpoint, family, values, parts, reasons, error, seconds}, lists by response.
 
     A value is None where there is no reward; then `reasons` says why, or `error` why the model could not be asked.
@@ -149,6 +159,8 @@ def told_by(ctx: JobContext, uid: str, items: Sequence[Item], *, per_token: bool
     empty: dict[str, Any] = {name: [None] * len(items) for name in ("values", "parts", "reasons")}
     try:
         family: Any = FAMILIES.get(reference.family)
+        if is_personal and not takes_pairs(reference.family):
+            raise JobError(no_context(reference.family), "Leave the person out to ask it.")
         config = parse_spec(family.Config, reference.config)
         reasons = [_unfit(family, config, item) for item in items]
         fitting = [i for i, reason in enumerate(reasons) if reason is None]

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import workers.nn  # noqa: F401 - sets how OpenMP waits, for every variant alike
-from bench.conversations import forward_flops, make_pairs, minilm_path
+from bench.conversations import forward_flops, make_pairs, write_causal
 from bench.machine import foreign_load, matmul_ceiling, own_cpu_s
 from workers.context import CheckpointRef
 from workers.data.schema import PreferencePair
@@ -75,29 +75,6 @@ def make_checkpoint(folder: Path, backbone_name: str = "minilm") -> CheckpointRe
     torch.nn.init.normal_(net.head.weight, std=0.5)
     write_checkpoint(folder, net, backbone, {"format": 1})
     return CheckpointRef("bench", "scalar_head", config.model_dump(), folder)
-
-
-def write_causal(folder: Path) -> Path:
-    """A Llama of MiniLM's size (6 layers of width 384) with random weights and MiniLM's tokenizer."""
-    import torch
-    from transformers import LlamaConfig, LlamaModel, PreTrainedTokenizerFast
-
-    torch.manual_seed(0)
-    named: dict[str, Any] = {"pad_token": "[PAD]", "unk_token": "[UNK]", "eos_token": "[SEP]"}
-    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(Path(minilm_path()) / "tokenizer.json"), **named)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=384,
-        num_hidden_layers=6,
-        num_attention_heads=12,
-        num_key_value_heads=12,
-        intermediate_size=1024,
-        max_position_embeddings=512,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    LlamaModel(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
 
 
 def rewardbench_loop(scorer: Any, pairs: Sequence[PreferencePair], side: str) -> list[float]:

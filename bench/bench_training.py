@@ -1,10 +1,12 @@
 """Training throughput: pairs a second, memory and the loss of every step, side by side.
 
     python -m bench.bench_training [--steps 4] [--repeats 1] [--full]
+    python -m bench.bench_training --causal                a causal backbone, as most public reward models have
 
 Variants, each in a process of its own, interleaved over the repeats: TRL's RewardTrainer (where `pip install
 steelyard[bench]` was done), a plain loop that pads every batch to its longest, and the job train_rm. All train the same
-MiniLM with the same head on the same batches with the same schedule, so their losses must agree.
+MiniLM (or a Llama of its size with random weights) with the same head on the same batches with the same schedule, so
+their losses must agree.
 """
 
 import argparse
@@ -14,12 +16,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import workers.nn  # noqa: F401 - sets how OpenMP waits, for every variant alike
-from bench.conversations import forward_flops, make_pairs
+from bench.conversations import forward_flops, make_pairs, write_causal
 from bench.machine import foreign_load, matmul_ceiling
 from workers.environment import keep_freed_memory, peak_rss_mib
 
@@ -27,7 +30,7 @@ VARIANTS = ("trl", "plain", "steelyard")
 BATCH, RATE, MAX_LENGTH = 16, 5e-5, 512
 
 
-def prepare(n_steps: int) -> tuple[Any, Any, Any]:
+def prepare(n_steps: int, name: str) -> tuple[Any, Any, Any]:
     """Net, objective and encoded pairs, the same for every variant."""
     import torch
 
@@ -39,14 +42,14 @@ def prepare(n_steps: int) -> tuple[Any, Any, Any]:
 
     entry: Any = OBJECTIVES.get("bradley_terry")
     objective = entry(entry.Config(centre_coefficient=0.0))
-    backbone = load_backbone("minilm")
+    backbone = load_backbone(name)
     pairs = make_pairs(BATCH * n_steps, seed=1)
     data = read_units(pairs, Renderer(backbone.tokenizer, MAX_LENGTH), objective, on_read=lambda _: None)
     torch.manual_seed(0)
-    return RewardNet(backbone, "mean"), objective, data
+    return RewardNet(backbone, "last" if backbone.is_causal else "mean"), objective, data
 
 
-def run_steelyard(n_steps: int) -> tuple[list[float], list[float], Any]:
+def run_steelyard(n_steps: int, name: str) -> tuple[list[float], list[float], Any]:
     import numpy as np
 
     from workers.context import LocalJobContext
@@ -54,7 +57,7 @@ def run_steelyard(n_steps: int) -> tuple[list[float], list[float], Any]:
     from workers.nn.training_state import Progress, StateStore
 
     keep_freed_memory()
-    net, objective, data = prepare(n_steps)
+    net, objective, data = prepare(n_steps, name)
     plan = Plan(
         n_steps=n_steps, n_pairs=BATCH, learning_rate=RATE, head_learning_rate=RATE, n_warmup=0, weight_decay=0.0,
         max_grad_norm=1.0, eval_every=10**6, checkpoint_every=10**6, patience=None, token_budget=2048, seed=0,
@@ -79,13 +82,13 @@ def run_steelyard(n_steps: int) -> tuple[list[float], list[float], Any]:
     return stamps, [m["loss"] for m in ctx.metrics], data
 
 
-def run_plain(n_steps: int) -> tuple[list[float], list[float], Any]:
+def run_plain(n_steps: int, name: str) -> tuple[list[float], list[float], Any]:
     """What most training scripts do: one padded tensor a step."""
     import torch
 
     from workers.nn.optimisation import learning_rate_share, make_optimizer, set_learning_rates
 
-    net, _, data = prepare(n_steps)
+    net, _, data = prepare(n_steps, name)
     optimizer = make_optimizer(net, RATE, head_learning_rate=RATE, weight_decay=0.0)
     stamps, losses = [], []
     for step in range(1, n_steps + 1):
@@ -103,13 +106,13 @@ def run_plain(n_steps: int) -> tuple[list[float], list[float], Any]:
     return stamps, losses, data
 
 
-def run_trl(n_steps: int) -> tuple[list[float], list[float], Any]:
+def run_trl(n_steps: int, name: str) -> tuple[list[float], list[float], Any]:
     from datasets import Dataset
     from transformers import PreTrainedModel, TrainerCallback
     from transformers.modeling_outputs import SequenceClassifierOutput
     from trl import RewardConfig, RewardTrainer
 
-    net, _, data = prepare(n_steps)
+    net, _, data = prepare(n_steps, name)
     stamps: list[float] = []
 
     class Clock(TrainerCallback):
@@ -133,7 +136,9 @@ def run_trl(n_steps: int) -> tuple[list[float], list[float], Any]:
 
             hidden = self.net.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
             n_response = torch.zeros(len(input_ids))
-            return SequenceClassifierOutput(logits=self.net.head(pool(hidden, attention_mask, "mean", n_response)))
+            return SequenceClassifierOutput(
+                logits=self.net.head(pool(hidden, attention_mask, self.net.pooling, n_response))
+            )
 
     config = net.backbone.config
     config.num_labels, config.problem_type = 1, None
@@ -171,10 +176,10 @@ def run_trl(n_steps: int) -> tuple[list[float], list[float], Any]:
     return stamps, [float(row["loss"]) for row in trainer.state.log_history if "loss" in row], data
 
 
-def one(variant: str, n_steps: int) -> dict[str, Any]:
+def one(variant: str, n_steps: int, name: str) -> dict[str, Any]:
     run = {"trl": run_trl, "plain": run_plain, "steelyard": run_steelyard}[variant]
     with foreign_load() as share:
-        stamps, losses, data = run(n_steps)
+        stamps, losses, data = run(n_steps, name)
     seconds = stamps[-1] - stamps[0]  # the first step warms up
     work = 3 * forward_flops([len(item) for side in data.columns for item in side[BATCH:]])
     return {
@@ -193,29 +198,39 @@ def main() -> None:
     parser.add_argument("--variant", choices=VARIANTS)
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--backbone", default="minilm", help="a folder or name; --causal makes one")
+    parser.add_argument("--causal", action="store_true")
     parser.add_argument("--full", action="store_true", help="8 steps, 3 repeats")
     options = parser.parse_args()
     if options.full:
         options.steps, options.repeats = 8, 3
     if options.variant:
-        print(json.dumps(one(options.variant, options.steps)))
+        print(json.dumps(one(options.variant, options.steps, options.backbone)))
         return
     variants = [v for v in VARIANTS if v != "trl" or find_spec("trl")]
     if "trl" not in variants:
         print("TRL is not installed (pip install 'steelyard[bench]'): compared with the plain loop alone")
+    with tempfile.TemporaryDirectory() as folder:
+        name = str(write_causal(Path(folder))) if options.causal else options.backbone
+        compare(measured(variants, name, options.steps, options.repeats), "causal" if options.causal else name)
+
+
+def measured(variants: Sequence[str], name: str, n_steps: int, repeats: int) -> dict[str, list[dict[str, Any]]]:
+    """Every variant in turn, so that what else the machine does falls on all of them alike."""
     rows: dict[str, list[dict[str, Any]]] = {v: [] for v in variants}
-    for _ in range(options.repeats):
+    for _ in range(repeats):
         for variant in variants:
-            command = [sys.executable, "-m", "bench.bench_training", f"--variant={variant}", f"--steps={options.steps}"]
+            options = [f"--variant={variant}", f"--steps={n_steps}", f"--backbone={name}"]
+            command = [sys.executable, "-m", "bench.bench_training", *options]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             rows[variant].append(json.loads(done.stdout.strip().splitlines()[-1]))
             print(json.dumps({k: v for k, v in rows[variant][-1].items() if k != "losses"}), flush=True)
-    compare(rows)
+    return rows
 
 
-def compare(rows: dict[str, list[dict[str, Any]]]) -> None:
+def compare(rows: dict[str, list[dict[str, Any]]], name: str) -> None:
     ours = rows["steelyard"]
-    print(json.dumps({"bench": "training", "ceiling_gflops": round(matmul_ceiling(), 1)}))
+    print(json.dumps({"bench": "training", "backbone": name, "ceiling_gflops": round(matmul_ceiling(), 1)}))
     for variant, found in rows.items():
         if variant == "steelyard":
             continue

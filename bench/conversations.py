@@ -51,6 +51,29 @@ def make_pairs(n: int, *, seed: int = 0) -> list[PreferencePair]:
     return made
 
 
+def write_causal(folder: Path) -> Path:
+    """A Llama of MiniLM's size (6 layers of width 384) with random weights and MiniLM's tokenizer."""
+    import torch
+    from transformers import LlamaConfig, LlamaModel, PreTrainedTokenizerFast
+
+    torch.manual_seed(0)
+    named: dict[str, Any] = {"pad_token": "[PAD]", "unk_token": "[UNK]", "eos_token": "[SEP]"}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(Path(minilm_path()) / "tokenizer.json"), **named)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=384,
+        num_hidden_layers=6,
+        num_attention_heads=12,
+        num_key_value_heads=12,
+        intermediate_size=1024,
+        max_position_embeddings=512,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    LlamaModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
 def forward_flops(lengths: NDArray[Any], *, layers: int = 6, width: int = 384, inner: int = 1536) -> float:
     """Useful floating-point operations of one forward of MiniLM over unpadded sequences."""
     sizes = np.asarray(lengths, dtype=np.float64)

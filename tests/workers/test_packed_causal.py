@@ -16,8 +16,10 @@ from transformers import (
 
 from workers.data.collate import prompt_batches
 from workers.data.render import Encoded
+from workers.nn.adapters import add_adapters
 from workers.nn.backbone import described
 from workers.nn.heads import ScalarHead
+from workers.nn.likelihood_net import LikelihoodNet
 from workers.nn.packed_causal import PackedCausal, is_packable_causal, lay_out, prompt_key
 from workers.nn.reward_net import RewardNet
 from workers.nn.scoring import batches_for, net_rewards
@@ -86,6 +88,47 @@ def test_rewards_are_those_of_the_padded_forward(kind, pooling) -> None:
     assert (alone - packed).abs().max() < 1e-5
 
 
+@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("pooling", ["last", "response_mean"])
+@pytest.mark.parametrize("has_adapters", [False, True])
+def test_gradients_are_those_of_the_padded_forward(kind, pooling, has_adapters) -> None:
+    net, items = make_net(kind, pooling), make_items()
+    if has_adapters:
+        add_adapters(net, rank=2, alpha=None)
+        for name, parameter in net.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(parameter, std=0.2)
+    net.train()
+    assert net.is_packed()
+    found = gradients(net, lambda: net(items))
+    expected = gradients(net, lambda: torch.cat([net.outputs_of(net._padded([item])) for item in items]))
+    assert found.keys() == expected.keys()
+    assert len(found) > 8
+    for name, value in expected.items():
+        assert (found[name] - value).abs().max() <= 2e-5 * max(1.0, float(value.abs().max())), name
+
+
+def gradients(net: RewardNet, forward) -> dict[str, torch.Tensor]:
+    net.zero_grad()
+    forward().square().sum().backward()
+    return {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}
+
+
+def test_likelihoods_are_those_of_the_padded_forward_with_their_gradients() -> None:
+    torch.manual_seed(0)
+    backbone = described(MODELS["qwen2"](), tiny_tokenizer("tiny-causal"))
+    net = LikelihoodNet(backbone, beta=0.7).train()
+    items = [item for item in make_items() if len(item) > item.n_response]
+    assert net.is_packed()
+    found = gradients(net, lambda: net(items))
+    packed = net(items)
+    net.token_rewards = lambda batch: LikelihoodNet.token_rewards(net, batch, side="left")
+    expected = gradients(net, lambda: net(items))
+    assert (packed - net(items)).abs().max() < 1e-4
+    for name, value in expected.items():
+        assert (found[name] - value).abs().max() <= 2e-5 * max(1.0, float(value.abs().max())), name
+
+
 def test_states_are_those_of_the_padded_forward() -> None:
     net, items = make_net(), make_items()
     with torch.inference_mode():
@@ -132,14 +175,18 @@ def test_batches_keep_to_their_budget_and_a_prompt_together() -> None:
 
 
 def test_what_cannot_be_packed_is_not() -> None:
-    assert not is_packable_causal(MODELS["llama"]().train())
+    dropping = LlamaModel(LlamaConfig(**SHAPE, attention_dropout=0.1))
+    assert not is_packable_causal(dropping.train())
+    assert is_packable_causal(dropping.eval())
+    checkpointing = MODELS["llama"]().train()
+    assert is_packable_causal(checkpointing)
+    checkpointing.activation_checkpointing_enable()
+    assert not is_packable_causal(checkpointing)
     assert not is_packable_causal(MistralModel(MistralConfig(**SHAPE, sliding_window=16)).eval())
     sliding = Qwen2Config(**SHAPE, use_sliding_window=True, sliding_window=16, max_window_layers=1)
     assert not is_packable_causal(Qwen2Model(sliding).eval())
     dynamic = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}
     assert not is_packable_causal(LlamaModel(LlamaConfig(**SHAPE, rope_parameters=dynamic)).eval())
-    net = make_net()
-    assert not net.shares_prompts()  # gradients are on
 
 
 def test_bf16_stays_close() -> None:

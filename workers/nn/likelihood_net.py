@@ -1,6 +1,6 @@
 """A causal language model whose reward is the log-likelihood of the response, with or without a reference model."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -11,7 +11,8 @@ from workers.data.render import Encoded
 from workers.nn.backbone import Backbone
 from workers.nn.causal_lm import token_logits, with_lm_head
 from workers.nn.heads import Head
-from workers.nn.net import Dtype, Net, pad_batch, set_dropout, tick_in_layers
+from workers.nn.net import Dtype, Net, no_tick, pad_batch, set_dropout, tick_in_layers
+from workers.nn.packed_causal import PackedCausal, is_packable_causal
 
 Side = Literal["left", "right"]
 LOGITS_AT_ONCE = 2**24
@@ -92,6 +93,12 @@ class LikelihoodNet(Net):
         own, other = self.backbone.state_dict(), self.reference.state_dict()
         return own.keys() == other.keys() and all(torch.equal(own[name], other[name]) for name in own)
 
+    def is_packed(self) -> bool:
+        return self.shares_prompts()
+
+    def shares_prompts(self) -> bool:
+        return not self.is_sharded and self.device.type == "cpu" and is_packable_causal(self.backbone)
+
     def forward(self, batch: Sequence[Encoded]) -> Tensor:
         """Rewards (n,) of one batch in one pass; with `per_token` those of every token, as the head says."""
         values = self.token_rewards(batch)
@@ -104,22 +111,46 @@ class LikelihoodNet(Net):
     def token_rewards(self, batch: Sequence[Encoded], side: Side = "right") -> list[Tensor]:
         """Reward of every response token: one float32 tensor (n_response,) an item."""
         with self.precision():
-            own = token_log_probs(self.backbone, batch, self.pad_id, side)
+            own = token_log_probs(self.backbone, batch, self.pad_id, side, self.tick)
         if self.reference is None:
             return [self.beta * part for part in own]
         with torch.no_grad(), self.precision():
-            other = token_log_probs(self.reference, batch, self.pad_id, side)
+            other = token_log_probs(self.reference, batch, self.pad_id, side, self.tick)
         return [self.beta * (part - known) for part, known in zip(own, other, strict=True)]
 
 
-def token_log_probs(model: Any, batch: Sequence[Encoded], pad_id: int, side: Side = "right") -> list[Tensor]:
+def token_log_probs(
+    model: Any, batch: Sequence[Encoded], pad_id: int, side: Side = "right", tick: Callable[[], None] = no_tick
+) -> list[Tensor]:
     """log pi(token | everything before it) of the response tokens, float32 (n_response,) an item.
 
-    Logits are computed for these tokens alone. With padding on the right no mask is needed: a causal model's tokens
-    never see what comes after them.
+    Logits are computed for these tokens alone, and on a CPU a shared prompt's states once.
     """
     if any(item.n_response >= len(item) for item in batch):
         raise ValueError("a response needs a token before it: the first has no likelihood otherwise")
+    device = next(model.parameters()).device
+    if side == "right" and device.type == "cpu" and is_packable_causal(model):
+        states, targets = _packed_states(model, batch, tick)
+    else:
+        states, targets = _padded_states(model, batch, pad_id, side)
+    with torch.autocast(device.type, enabled=False):
+        found = _picked_log_probs(model, states, targets)
+    return list(torch.split(found, [item.n_response for item in batch]))
+
+
+def _packed_states(model: Any, batch: Sequence[Encoded], tick: Callable[[], None]) -> tuple[Tensor, Tensor]:
+    """States (n, width) just before every response token, and these tokens (n,)."""
+    whole = PackedCausal(model).states(batch, tick)
+    states = [own[len(own) - item.n_response - 1 : -1] for own, item in zip(whole, batch, strict=True)]
+    tokens = [torch.from_numpy(item.ids[len(item) - item.n_response :]).long() for item in batch]
+    return torch.cat(states), torch.cat(tokens)
+
+
+def _padded_states(model: Any, batch: Sequence[Encoded], pad_id: int, side: Side) -> tuple[Tensor, Tensor]:
+    """The same through the model's own forward.
+
+    With padding on the right no mask is needed: a causal model's tokens never see what comes after them.
+    """
     ids, mask = pad_batch(batch, pad_id, side)
     device = next(model.parameters()).device
     inputs: dict[str, Any] = {"input_ids": ids.to(device), "use_cache": False}
@@ -129,10 +160,7 @@ def token_log_probs(model: Any, batch: Sequence[Encoded], pad_id: int, side: Sid
     hidden = model(**inputs).last_hidden_state
     places = torch.cat([_places(item, row, ids.shape[1], side) for row, item in enumerate(batch)])
     targets = ids.flatten()[places].to(device)
-    states = hidden.flatten(0, 1)[(places - 1).to(device)]
-    with torch.autocast(device.type, enabled=False):
-        found = _picked_log_probs(model, states, targets)
-    return list(torch.split(found, [item.n_response for item in batch]))
+    return hidden.flatten(0, 1)[(places - 1).to(device)], targets
 
 
 def _places(item: Encoded, row: int, width: int, side: Side) -> Tensor:

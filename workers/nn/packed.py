@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from workers.data.render import Encoded
+from workers.nn.dense import Activation, dense
 from workers.nn.pooling import Pooling
 
 PACKABLE = frozenset({"bert", "roberta", "xlm-roberta", "camembert"})
@@ -21,15 +22,18 @@ PACKABLE = frozenset({"bert", "roberta", "xlm-roberta", "camembert"})
 def is_packable(model: Any) -> bool:
     """Is this a model of BERT's layers, in evaluation mode or without dropout?"""
     config = model.config
-    has_dropout = model.training and (config.hidden_dropout_prob or config.attention_probs_dropout_prob)
     return (
-        not has_dropout
+        not (model.training and drops(model))
         and not (model.training and getattr(model, "is_activation_checkpointing", False))
-        and not any("lora_" in name for name, _ in model.named_parameters())
         and not config.is_decoder
         and config.hidden_act in ("gelu", "relu")
         and getattr(config, "position_embedding_type", "absolute") == "absolute"
     )
+
+
+def drops(model: Any) -> bool:
+    """Is there dropout that would act, in an adapter for instance?"""
+    return any(isinstance(module, torch.nn.Dropout) and module.p for module in model.modules())
 
 
 class PackedBert:
@@ -41,7 +45,7 @@ class PackedBert:
         self.n_heads = int(model.config.num_attention_heads)
         is_bert = model.config.model_type == "bert"
         self.first_position = 0 if is_bert else int(model.config.pad_token_id) + 1
-        self.activation = F.gelu if model.config.hidden_act == "gelu" else F.relu
+        self.activation: Activation = "gelu" if model.config.hidden_act == "gelu" else "relu"
 
     def pooled(self, batch: Sequence[Encoded], how: Pooling, tick: Callable[[], None]) -> Tensor:
         """Vectors of shape (n, width). `tick` is called before every layer, forward and backward."""
@@ -49,7 +53,7 @@ class PackedBert:
         x = self._embed(batch, sizes)
         for layer in self.layers[:-1]:
             tick()
-            x = _with_tick(self._layer(layer, x, sizes), tick)
+            x = with_tick(self._layer(layer, x, sizes), tick)
         tick()
         if how in ("first", "last"):
             ends = torch.tensor(sizes).cumsum(0)
@@ -68,7 +72,7 @@ class PackedBert:
         x = self._embed(batch, sizes)
         for layer in self.layers:
             tick()
-            x = _with_tick(self._layer(layer, x, sizes), tick)
+            x = with_tick(self._layer(layer, x, sizes), tick)
         return torch.split(x, sizes)
 
     def _embed(self, batch: Sequence[Encoded], sizes: Sequence[int]) -> Tensor:
@@ -82,15 +86,15 @@ class PackedBert:
     def _layer(self, layer: Any, x: Tensor, sizes: list[int]) -> Tensor:
         own = layer.attention.self
         # split, not slices: the backward of n slices would fill n zero tensors of full size
-        parts = torch.split(_fused([own.query, own.key, own.value], x), sizes)
+        parts = torch.split(dense([own.query, own.key, own.value], x), sizes)
         mixed = torch.cat([self._attend(*part.chunk(3, dim=1)) for part in parts])
         return self._finish(layer, x, mixed)
 
     def _last_layer(self, layer: Any, x: Tensor, asked: Tensor, n_asked: list[int], sizes: list[int]) -> Tensor:
         """The layer for the rows `asked` only, n_asked of them from each sequence."""
         own = layer.attention.self
-        keys = torch.split(_fused([own.key, own.value], x), sizes)
-        queries = torch.split(own.query(asked), n_asked)
+        keys = torch.split(dense([own.key, own.value], x), sizes)
+        queries = torch.split(dense([own.query], asked), n_asked)
         mixed = torch.cat([self._attend(q, *part.chunk(2, dim=1)) for q, part in zip(queries, keys, strict=True)])
         return self._finish(layer, asked, mixed)
 
@@ -102,24 +106,17 @@ class PackedBert:
 
     def _finish(self, layer: Any, x: Tensor, mixed: Tensor) -> Tensor:
         out = layer.attention.output
-        x = out.LayerNorm(out.dense(mixed) + x)
-        hidden = self.activation(layer.intermediate.dense(x))
-        normed: Tensor = layer.output.LayerNorm(layer.output.dense(hidden) + x)
+        x = out.LayerNorm(dense([out.dense], mixed, added=x))
+        hidden = dense([layer.intermediate.dense], x, activation=self.activation)
+        normed: Tensor = layer.output.LayerNorm(dense([layer.output.dense], hidden, added=x))
         return normed
-
-
-def _fused(layers: Sequence[Any], x: Tensor) -> Tensor:
-    """Several linear layers of one input side by side, as one product; quantised ones keep their own."""
-    if not all(isinstance(layer, torch.nn.Linear) for layer in layers):
-        return torch.cat([layer(x) for layer in layers], dim=1)
-    return F.linear(x, torch.cat([layer.weight for layer in layers]), torch.cat([layer.bias for layer in layers]))
 
 
 def _means(x: Tensor, sizes: list[int]) -> Tensor:
     return torch.stack([part.float().mean(dim=0) for part in torch.split(x, sizes)])
 
 
-def _with_tick(x: Tensor, tick: Callable[[], None]) -> Tensor:
+def with_tick(x: Tensor, tick: Callable[[], None]) -> Tensor:
     """Call `tick` when the gradient arrives here, so that a long backward can be left too."""
     if x.requires_grad:
         x.register_hook(lambda _: tick())  # type: ignore[no-untyped-call]

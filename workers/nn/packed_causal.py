@@ -2,8 +2,8 @@
 
 Linear layers run over all tokens of a batch in one row: each prompt once, then its responses one by one. Attention goes
 segment by segment: a prompt sees itself, a response sees its prompt and itself, so that every token has the position
-and the past it has in a sequence of its own. The same weights and numbers as the padded forward of transformers
-(tested to 1e-5). Without gradients, for CPUs: on a GPU the loop over segments would leave the device idle.
+and the past it has in a sequence of its own. The same numbers and gradients as the padded forward of transformers
+(tested to 1e-5), for scoring and for training. For CPUs: on a GPU the loop over segments would leave the device idle.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +15,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from workers.data.render import Encoded
+from workers.nn.dense import dense
+from workers.nn.packed import drops, with_tick
 from workers.nn.pooling import Pooling
+
+Turns = tuple[Tensor, Tensor]
+"""Cosine and sine of every token's rotation, (tokens, 1, head width)."""
 
 PACKABLE_CAUSAL = frozenset({"llama", "qwen2", "qwen3", "mistral"})
 FIXED_ROPE = frozenset({"default", "linear", "llama3", "yarn"})
@@ -23,9 +28,13 @@ FIXED_ROPE = frozenset({"default", "linear", "llama3", "yarn"})
 
 
 def is_packable_causal(model: Any) -> bool:
-    """Is this a model of Llama's layers, in evaluation mode, in which every token sees all before it?"""
+    """Is this a model of Llama's layers in which every token sees all before it, and nothing is dropped at random?"""
     config = model.config
-    if config.model_type not in PACKABLE_CAUSAL or model.training or not getattr(config, "is_causal", True):
+    if config.model_type not in PACKABLE_CAUSAL or not getattr(config, "is_causal", True):
+        return False
+    if model.training and (getattr(config, "attention_dropout", 0) or drops(model)):
+        return False
+    if torch.is_grad_enabled() and getattr(model, "is_activation_checkpointing", False):
         return False
     if config.model_type == "mistral" and getattr(config, "sliding_window", None) is not None:
         return False
@@ -35,15 +44,15 @@ def is_packable_causal(model: Any) -> bool:
 
 @dataclass(frozen=True)
 class Segment:
-    """Tokens that stand together in the row: a prompt, a response, or both; `prefix` is where its prompt stands."""
+    """Tokens that stand together in the row: a prompt, a response, or both; `prompt` is the number of its prompt's."""
 
     start: int
     size: int
-    prefix: slice
+    prompt: int | None = None
 
     @property
-    def place(self) -> slice:
-        return slice(self.start, self.start + self.size)
+    def end(self) -> int:
+        return self.start + self.size
 
 
 @dataclass(frozen=True)
@@ -53,7 +62,17 @@ class Row:
     ids: Tensor
     positions: Tensor
     segments: list[Segment]
-    items: list[Segment]
+    places: list[int]
+    """Number of each item's segment."""
+
+    @property
+    def sizes(self) -> list[int]:
+        return [segment.size for segment in self.segments]
+
+    def whole(self, parts: Sequence[Tensor], number: int) -> Tensor:
+        """Of tensors split by segment: that of segment `number` with its prompt's before it."""
+        prompt = self.segments[number].prompt
+        return parts[number] if prompt is None else torch.cat([parts[prompt], parts[number]])
 
 
 def prompt_key(item: Encoded) -> bytes:
@@ -69,27 +88,27 @@ def lay_out(batch: Sequence[Encoded]) -> Row:
     parts: list[Tensor] = []
     positions: list[Tensor] = []
     segments: list[Segment] = []
-    items: dict[int, Segment] = {}
+    places: dict[int, int] = {}
     end = 0
 
-    def add(ids: Any, first: int, prefix: slice) -> Segment:
+    def add(ids: Any, first: int, prompt: int | None = None) -> int:
         nonlocal end
         parts.append(torch.from_numpy(ids).long())
         positions.append(torch.arange(first, first + len(ids)))
-        segments.append(Segment(end, len(ids), prefix))
+        segments.append(Segment(end, len(ids), prompt))
         end += len(ids)
-        return segments[-1]
+        return len(segments) - 1
 
     for key, numbers in groups.items():
         if len(numbers) == 1 or not key:
             for number in numbers:
-                items[number] = add(batch[number].ids, 0, slice(0, 0))
+                places[number] = add(batch[number].ids, 0)
             continue
         n_prompt = len(batch[numbers[0]]) - batch[numbers[0]].n_response
-        prompt = add(batch[numbers[0]].ids[:n_prompt], 0, slice(0, 0))
+        prompt = add(batch[numbers[0]].ids[:n_prompt], 0)
         for number in numbers:
-            items[number] = add(batch[number].ids[n_prompt:], n_prompt, prompt.place)
-    return Row(torch.cat(parts), torch.cat(positions), segments, [items[number] for number in range(len(batch))])
+            places[number] = add(batch[number].ids[n_prompt:], n_prompt, prompt)
+    return Row(torch.cat(parts), torch.cat(positions), segments, [places[number] for number in range(len(batch))])
 
 
 class PackedCausal:
@@ -108,9 +127,9 @@ class PackedCausal:
         x, turns = self._embed(row)
         for layer in self.layers[:-1]:
             tick()
-            x = self._layer(layer, x, turns, row.segments)
+            x = with_tick(self._layer(layer, x, turns, row), tick)
         tick()
-        return self._normed(self._last_layer(self.layers[-1], x, turns, row.items))
+        return self._normed(self._last_layer(self.layers[-1], x, turns, row))
 
     def states(self, batch: Sequence[Encoded], tick: Callable[[], None]) -> list[Tensor]:
         """Last hidden states of every token, one tensor (tokens, width) a sequence, its prompt's included."""
@@ -118,9 +137,9 @@ class PackedCausal:
         x, turns = self._embed(row)
         for layer in self.layers:
             tick()
-            x = self._layer(layer, x, turns, row.segments)
-        x = self._normed(x)
-        return [torch.cat([x[item.prefix], x[item.place]]) for item in row.items]
+            x = with_tick(self._layer(layer, x, turns, row), tick)
+        parts = torch.split(self._normed(x), row.sizes)
+        return [row.whole(parts, place) for place in row.places]
 
     def _embed(self, row: Row) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         x = self.model.embed_tokens(row.ids)
@@ -131,38 +150,48 @@ class PackedCausal:
         normed: Tensor = self.model.norm(x)
         return normed
 
-    def _layer(self, layer: Any, x: Tensor, turns: tuple[Tensor, Tensor], segments: Sequence[Segment]) -> Tensor:
-        attention, normed = layer.self_attn, layer.input_layernorm(x)
-        q = _turned(_heads(attention, normed, "q"), *turns)
-        k, v = _turned(_heads(attention, normed, "k"), *turns), _heads(attention, normed, "v")
-        mixed = torch.empty_like(q)
-        for segment in segments:
-            place, prefix = segment.place, segment.prefix
-            mixed[place] = _attend(attention, q[place], _joined(k, prefix, place), _joined(v, prefix, place))
-        return self._finish(layer, x, mixed)
+    def _layer(self, layer: Any, x: Tensor, turns: Turns, row: Row) -> Tensor:
+        q, k, v = (torch.split(part, row.sizes) for part in _projected(layer, x, turns))
+        mixed = [
+            _attend(layer.self_attn, own, row.whole(k, number), row.whole(v, number)) for number, own in enumerate(q)
+        ]
+        return self._finish(layer, x, torch.cat(mixed))
 
-    def _last_layer(self, layer: Any, x: Tensor, turns: tuple[Tensor, Tensor], items: Sequence[Segment]) -> Tensor:
+    def _last_layer(self, layer: Any, x: Tensor, turns: Turns, row: Row) -> Tensor:
         """The layer for the last token of every item only."""
-        attention, normed = layer.self_attn, layer.input_layernorm(x)
-        ends = torch.tensor([item.start + item.size - 1 for item in items])
-        q = _turned(_heads(attention, normed[ends], "q"), turns[0][ends], turns[1][ends])
-        k, v = _turned(_heads(attention, normed, "k"), *turns), _heads(attention, normed, "v")
-        mixed = torch.empty_like(q)
-        for number, item in enumerate(items):
-            keys, values = _joined(k, item.prefix, item.place), _joined(v, item.prefix, item.place)
-            mixed[number : number + 1] = _attend(attention, q[number : number + 1], keys, values)
-        return self._finish(layer, x[ends], mixed)
+        ends = torch.tensor([row.segments[place].end - 1 for place in row.places])
+        q, *rest = _projected(layer, x, turns, asked=ends)
+        k, v = (torch.split(part, row.sizes) for part in rest)
+        mixed = [
+            _attend(layer.self_attn, q[number : number + 1], row.whole(k, place), row.whole(v, place))
+            for number, place in enumerate(row.places)
+        ]
+        return self._finish(layer, x[ends], torch.cat(mixed))
 
     @staticmethod
     def _finish(layer: Any, x: Tensor, mixed: Tensor) -> Tensor:
-        x = x + layer.self_attn.o_proj(mixed.flatten(1))
-        found: Tensor = x + layer.mlp(layer.post_attention_layernorm(x))
-        return found
+        x = dense([layer.self_attn.o_proj], mixed.flatten(1), added=x)
+        normed, mlp = layer.post_attention_layernorm(x), layer.mlp
+        hidden = dense([mlp.gate_proj], normed, activation="swish") * dense([mlp.up_proj], normed)
+        return dense([mlp.down_proj], hidden, added=x)
+
+
+def _projected(layer: Any, x: Tensor, turns: Turns, asked: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values (tokens, heads, head width), turned by their positions; queries of `asked` alone."""
+    own, normed = layer.self_attn, layer.input_layernorm(x)
+    cos, sin = turns
+    widths = [own.q_proj.out_features, own.k_proj.out_features, own.v_proj.out_features]
+    if asked is None:
+        q, k, v = torch.split(dense([own.q_proj, own.k_proj, own.v_proj], normed), widths, dim=1)
+        return _turned(_heads(own, q, "q"), cos, sin), _turned(_heads(own, k, "k"), cos, sin), _heads(own, v, "v")
+    q = _heads(own, dense([own.q_proj], normed[asked]), "q")
+    k, v = torch.split(dense([own.k_proj, own.v_proj], normed), widths[1:], dim=1)
+    return _turned(q, cos[asked], sin[asked]), _turned(_heads(own, k, "k"), cos, sin), _heads(own, v, "v")
 
 
 def _heads(attention: Any, x: Tensor, name: str) -> Tensor:
-    """Projections (tokens, heads, head width), normalised where the model does that (Qwen3)."""
-    found: Tensor = getattr(attention, f"{name}_proj")(x).view(len(x), -1, attention.head_dim)
+    """(tokens, heads, head width), normalised where the model does that (Qwen3)."""
+    found = x.view(len(x), -1, attention.head_dim)
     norm = getattr(attention, f"{name}_norm", None)
     return found if norm is None else norm(found)
 
@@ -170,10 +199,6 @@ def _heads(attention: Any, x: Tensor, name: str) -> Tensor:
 def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     left, right = x.chunk(2, dim=-1)
     return x * cos + torch.cat((-right, left), dim=-1) * sin
-
-
-def _joined(x: Tensor, prefix: slice, place: slice) -> Tensor:
-    return x[place] if prefix.stop == prefix.start else torch.cat([x[prefix], x[place]])
 
 
 def _attend(attention: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -48,7 +48,7 @@ class RewardNet(Net):
     def shares_prompts(self) -> bool:
         if self.is_sharded:
             return False
-        return self.device.type == "cpu" and not torch.is_grad_enabled() and is_packable_causal(self.backbone)
+        return self.device.type == "cpu" and is_packable_causal(self.backbone)
 
     def forward(self, batch: Sequence[Encoded]) -> Tensor:
         """Outputs of one batch in one pass; the caller keeps it within memory."""

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import torch
 import transformers
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 from transformers.models.auto import modeling_auto
 from transformers.utils.hub import cached_file
@@ -57,15 +58,15 @@ def pretrained(name: str, auto: Any, revision: str | None = None) -> tuple[Any, 
         raise JobError(f"{name} is an encoder-decoder model.", "Choose an encoder (like BERT) or a causal model.")
     _refuse_pickle(name, place)
     options = {"revision": revision or "main", "trust_remote_code": False}
-    tokenizer = _explained(name, lambda: transformers.AutoTokenizer.from_pretrained(place, **options))
-    return tokenizer, _explained(name, lambda: _pretrained(place, auto, options))
+    tokenizer = explained(name, lambda: transformers.AutoTokenizer.from_pretrained(place, **options))
+    return tokenizer, explained(name, lambda: _pretrained(place, auto, options))
 
 
 def read_config(name: str, revision: str | None = None) -> Any:
     """The config of a model by its name, without its weights."""
     place = _place(name)
     auto = transformers.AutoConfig
-    return _explained(name, lambda: auto.from_pretrained(place, revision=revision or "main", trust_remote_code=False))
+    return explained(name, lambda: auto.from_pretrained(place, revision=revision or "main", trust_remote_code=False))
 
 
 def load_classifier(name: str, auto: Any, revision: str | None = None) -> tuple[Any, Any, dict[str, Any]]:
@@ -73,8 +74,8 @@ def load_classifier(name: str, auto: Any, revision: str | None = None) -> tuple[
     place = _place(name)
     _refuse_pickle(name, place)
     options = {"revision": revision or "main", "trust_remote_code": False}
-    tokenizer = _explained(name, lambda: transformers.AutoTokenizer.from_pretrained(place, **options))
-    model, info = _explained(
+    tokenizer = explained(name, lambda: transformers.AutoTokenizer.from_pretrained(place, **options))
+    model, info = explained(
         name,
         lambda: auto.from_pretrained(
             place, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **options
@@ -98,8 +99,8 @@ def load_headless(name: str, revision: str | None = None) -> Headless:
     place = _place(name)
     _refuse_pickle(name, place)
     options = {"revision": revision or "main", "trust_remote_code": False}
-    tokenizer = _explained(name, lambda: transformers.AutoTokenizer.from_pretrained(place, **options))
-    model, info = _explained(
+    tokenizer = explained(name, lambda: transformers.AutoTokenizer.from_pretrained(place, **options))
+    model, info = explained(
         name,
         lambda: transformers.AutoModel.from_pretrained(
             place,
@@ -112,7 +113,7 @@ def load_headless(name: str, revision: str | None = None) -> Headless:
     )
     own = {*model.state_dict(), *(f"{model.base_model_prefix}.{n}" for n in model.state_dict())}
     rest: dict[str, torch.Tensor] = {}
-    for file in _explained(name, lambda: _weight_files(name, place, revision or "main")):
+    for file in explained(name, lambda: weight_files(name, revision)):
         with safe_open(file, framework="pt") as tensors:
             rest |= {n: tensors.get_tensor(n) for n in tensors.keys() if n not in own}  # noqa: SIM118
     ignored = {n for n in rest if n.endswith("position_ids") or ".rotary_emb." in n}
@@ -120,18 +121,25 @@ def load_headless(name: str, revision: str | None = None) -> Headless:
     return Headless(model.eval(), tokenizer, {n: t for n, t in rest.items() if n not in ignored}, missing)
 
 
-def _weight_files(name: str, place: str, revision: str) -> list[Path]:
+def published_file(name: str, file: str, revision: str | None = None) -> Path | None:
+    """One file of a model, in its folder or from the hub; None where it has none of this name."""
+    place = _place(name)
+    if Path(place).is_dir():
+        return Path(place) / file if (Path(place) / file).is_file() else None
+    options = {"revision": revision or "main", "_raise_exceptions_for_missing_entries": False}
+    found = explained(name, lambda: cached_file(place, file, **options))
+    return Path(found) if found else None
+
+
+def weight_files(name: str, revision: str | None = None) -> list[Path]:
     """The safetensors of a folder, or of the hub; value heads that are saved beside a language model included."""
+    place = _place(name)
+    _refuse_pickle(name, place)
     if Path(place).is_dir():
         return sorted(Path(place).glob("*.safetensors"))
-
-    def cached(file: str) -> Path | None:
-        found = cached_file(place, file, revision=revision, _raise_exceptions_for_missing_entries=False)
-        return Path(found) if found else None
-
-    index = cached("model.safetensors.index.json")
+    index = published_file(name, "model.safetensors.index.json", revision)
     shards = set(json.loads(index.read_text())["weight_map"].values()) if index else {"model.safetensors"}
-    files = [cached(file) for file in sorted({*shards, "value_head.safetensors"})]
+    files = [published_file(name, file, revision) for file in sorted({*shards, "value_head.safetensors"})]
     found = [file for file in files if file is not None]
     if not found:
         raise _no_safetensors(name)
@@ -231,10 +239,11 @@ def _context(config: Any, tokenizer: Any) -> int:
     return min(positions, int(tokenizer.model_max_length or UNLIMITED))
 
 
-def _explained(name: str, load: Callable[[], T]) -> T:
+def explained(name: str, load: Callable[[], T]) -> T:
+    """What `load` gives; what goes wrong as a JobError in plain words."""
     try:
         return load()
-    except (OSError, ValueError, ImportError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, ImportError, KeyError, SafetensorError, StrictDataclassError) as error:
         raise _explanation(name, str(error)) from error
 
 

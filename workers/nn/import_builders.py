@@ -10,7 +10,7 @@ from workers.errors import JobError
 from workers.families.attributes import ARMORM
 from workers.nn.head_layouts import IDENTITY_SCALE, Layout, is_identity, refuse_layout
 from workers.nn.net import Net
-from workers.nn.public_models import Found
+from workers.nn.public_found import Found
 
 UNWEIGHED = "No weights were given: see the reward model's settings for those that make the reward."
 UNMARKED = "A step is read at the last token of its own text, before the mark that parts it from the next."

@@ -20,8 +20,10 @@ from workers.nn.checkpoints import read_about, write_checkpoint
 from workers.nn.exported_reading import take_reading
 from workers.nn.head_layouts import Layout, head_tensors, layout_of, refuse_layout
 from workers.nn.import_builders import BUILDERS, is_right_or_wrong
+from workers.nn.internlm2 import raw_config
 from workers.nn.net import Net
-from workers.nn.public_models import Found, find_logit, find_public, labels_of, take_template
+from workers.nn.public_found import Found, labels_of
+from workers.nn.public_models import find_logit, find_public, take_template
 from workers.specs import parse_spec
 
 SAME_REWARD = 1e-4
@@ -71,7 +73,9 @@ def find(
         if not right:
             raise JobError("wrong_token is compared with right_token, which is empty.", "Give right_token too.")
         return find_logit(name, revision, right, wrong, wanted=wanted, template=template)
-    named = (getattr(read_config(name, revision), "architectures", None) or ["none"])[0]
+    told = raw_config(name, revision)
+    architectures = told["architectures"] if told else getattr(read_config(name, revision), "architectures", None)
+    named = (architectures or ["none"])[0]
     if not named.endswith((SEQUENCE, TOKEN)):
         return find_public(name, revision, named, wanted=wanted, template=template)
     return _find_classifier(name, revision, named, template)
@@ -153,6 +157,11 @@ def import_model(found: Found, wanted: str, settings: Mapping[str, Any]) -> Impo
     net = family.net(parsed, backbone)
     _fill(net, head)
     renderer = family.renderer(parsed, backbone)
+    if found.needs_template and not renderer.uses_template:
+        raise JobError(
+            f"{found.name} is read at a token that its chat template ends in; plain role labels have none.",
+            "Leave rendering at auto.",
+        )
     if is_causal(found.base.config.model_type) and not renderer.uses_template and found.exported is None:
         notes = [*notes, PLAIN]
     items, encoded = _readable(family.encode(parsed, renderer, probes()), is_gated=found.is_gated)

@@ -5,20 +5,21 @@ or the logits of a language model at one or two tokens. It is written down here 
 what the imported checkpoint is compared with.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from workers.errors import JobError
-from workers.families.gated import answer_header
 from workers.nn.backbone import is_causal, load_headless
 from workers.nn.causal_lm import load_causal_lm
-from workers.nn.exported_reading import ExportedReading
-from workers.nn.head_layouts import GATED_TENSORS, PUBLIC_HEADS, Layout, public_head
+from workers.nn.head_layouts import Layout, public_head
 from workers.nn.heads import ACTIVATIONS
+from workers.nn.internlm2 import end_in_reward_token, load_internlm2, raw_config
+from workers.nn.public_found import Found, labels_of, linear, states_of, unknown_head
+from workers.nn.public_gates import find_gated
+from workers.nn.reward_scale import SCALE_BUFFERS, reward_scale
 
 UNUSED = frozenset({"lm_head.weight", "lm_head.bias"})
 """Of the language model that a reward model was made from."""
@@ -26,41 +27,15 @@ STEP_CLASSES = ("processreward", "forprm")
 QWEN_STEP_MARK = "<extra_0>"
 
 
-@dataclass(frozen=True)
-class Found:
-    """A model, its head apart, and `logits`: what its class gives for the ids of one text.
-
-    Logits have shape (labels,), or (tokens, labels) where it `reads_tokens`.
-    """
-
-    name: str
-    class_name: str
-    base: Any
-    tokenizer: Any
-    head: Mapping[str, Tensor]
-    labels: list[str]
-    layout: Layout | None
-    logits: Callable[[Tensor], Tensor]
-    reads_tokens: bool = False
-    is_gated: bool = False
-    notes: list[str] = field(default_factory=list)
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    """Of the family, where the model says them."""
-    exported: ExportedReading | None = None
-    on_armorm_scale: bool = True
-    """Of a gate: whether its ratings are a fifth of those told, as ArmoRM's of HelpSteer are."""
-
-    @property
-    def commit(self) -> str | None:
-        found: str | None = getattr(self.base.config, "_commit_hash", None)
-        return found
-
-
 def find_public(name: str, revision: str | None, named: str, *, wanted: str, template: str = "") -> Found:
     """A causal model with a head of a known layout. JobError names the tensors where it has another."""
-    loaded = load_headless(name, revision)
+    told = raw_config(name, revision)
+    loaded = load_internlm2(name, revision, told) if told else load_headless(name, revision)
     take_template(loaded.tokenizer, template)
+    notes = [f"Read at {end_in_reward_token(loaded.tokenizer, told, name)!r}, put at the end."] if told else []
     head = {n: t.float() for n, t in loaded.rest.items() if n not in UNUSED}
+    scale = reward_scale(name, loaded.model.config, head)
+    head = {n: t for n, t in head.items() if n not in SCALE_BUFFERS}
     if not head:
         raise JobError(
             f"{name} is of the class {named}, which gives no reward that can be imported.",
@@ -71,7 +46,7 @@ def find_public(name: str, revision: str | None, named: str, *, wanted: str, tem
         why = f"the backbone lacks {loaded.missing[0]}" if loaded.missing else "it is no causal language model"
         raise unknown_head(name, named, head, why)
     if any(n.startswith("gating.") for n in head):
-        return _gated(name, named, loaded, head)
+        return find_gated(name, named, loaded, head)
     known = public_head(head)
     if known is None:
         raise unknown_head(name, named, head)
@@ -83,8 +58,8 @@ def find_public(name: str, revision: str | None, named: str, *, wanted: str, tem
     def logits(ids: Tensor) -> Tensor:
         x = states_of(base, ids)
         if layout.first:
-            x = ACTIVATIONS[layout.activation]()(_linear(x, head, layout.first))
-        found = _linear(x, head, layout.last)
+            x = ACTIVATIONS[layout.activation]()(linear(x, head, layout.first))
+        found = scale.of(linear(x, head, layout.last))
         return found if reads_tokens else found[-1]
 
     marks = reads_tokens and QWEN_STEP_MARK in loaded.tokenizer.get_vocab()
@@ -93,13 +68,14 @@ def find_public(name: str, revision: str | None, named: str, *, wanted: str, tem
         named,
         base,
         loaded.tokenizer,
-        head,
+        scale.folded(head, layout),
         labels_of(base.config, n),
         layout,
         logits,
         reads_tokens=reads_tokens,
         settings={"step_mark": QWEN_STEP_MARK} if marks else {},
-        notes=[f"Its head, {', '.join(sorted(head))}, is laid out as in {known.seen_in}."],
+        notes=[f"Its head, {', '.join(sorted(head))}, is laid out as in {known.seen_in}.", *notes, *scale.notes],
+        needs_template=bool(told),
     )
 
 
@@ -167,87 +143,6 @@ def _token_id(tokenizer: Any, text: str) -> int:
     return int(ids[0])
 
 
-def _gated(name: str, named: str, loaded: Any, head: dict[str, Tensor]) -> Found:
-    """ArmoRM: score = sum_j g_j (r T)_j, r = W h_last, g = s softmax(MLP(h_gate) / temperature).
-
-    h_gate is the state at the token that ends the user's turn, the first of the pattern "end of turn, assistant
-    header": see Wang et al. 2024, arXiv 2406.12845, and the class published with the model.
-    """
-    config = loaded.model.config
-    n_layers = sum(n.startswith("gating.layers.") and n.endswith(".weight") for n in head)
-    layers = [f"gating.layers.{i}" for i in range(n_layers)]
-    expected = {*GATED_TENSORS, *(f"{n}.{kind}" for n in layers for kind in ("weight", "bias"))}
-    lacking, odd = sorted(expected - head.keys() - {f"{layers[-1]}.bias"}), sorted(head.keys() - expected)
-    if lacking or odd:
-        raise unknown_head(name, named, head, f"{lacking[0]} is missing" if lacking else f"{odd[0]} is not known")
-    k, width = len(head["reward_transform_matrix"]), config.hidden_size
-    shapes = {"regression_layer.weight": (k, width), "reward_transform_matrix": (k, k), "gating.logit_scale": (1,)}
-    sizes = [width, *(len(head[f"{n}.weight"]) for n in layers[:-1]), k]
-    shapes |= {f"{n}.weight": (b, a) for n, a, b in zip(layers, sizes[:-1], sizes[1:], strict=True)}
-    for tensor, shape in shapes.items():
-        if tuple(head[tensor].shape) != shape:
-            raise unknown_head(name, named, head, f"{tensor} has shape {tuple(head[tensor].shape)}, not {shape}")
-    if len(set(sizes[1:-1])) != 1 or float(head["gating.logit_scale"]) <= 0:
-        why = "the hidden layers of its gate differ in width" if len(set(sizes[1:-1])) != 1 else "its scale is not > 0"
-        raise unknown_head(name, named, head, why)
-    temperature = float(getattr(config, "gating_temperature", 10))
-    base, pattern = loaded.model, answer_header(loaded.tokenizer)
-
-    def logits(ids: Tensor) -> Tensor:
-        states = states_of(base, ids)
-        ratings = states[-1] @ head["regression_layer.weight"].T
-        x = states[last_occurrence(ids.tolist(), pattern)]
-        for i, layer in enumerate(layers):
-            x = _linear(x, head, layer)
-            x = x.relu() if i < n_layers - 1 else x
-        gate = head["gating.logit_scale"] * (x / temperature).softmax(dim=-1)
-        return (gate * (ratings @ head["reward_transform_matrix"])).sum()[None]
-
-    settings = {"gate_layers": n_layers - 1, "gate_width": sizes[1], "temperature": temperature}
-    return Found(
-        name,
-        named,
-        base,
-        loaded.tokenizer,
-        head,
-        labels_of(config, k),
-        None,
-        logits,
-        is_gated=True,
-        settings={**settings, "gate_reads": "turn_end"},
-    )
-
-
-def last_occurrence(ids: list[int], pattern: list[int]) -> int:
-    starts = range(len(ids) - len(pattern), -1, -1)
-    return next(i for i in starts if ids[i : i + len(pattern)] == pattern)
-
-
-def states_of(base: Any, ids: Tensor) -> Tensor:
-    """Last hidden states (tokens, width) of one text, without padding."""
-    with torch.inference_mode():
-        found: Tensor = base.eval()(input_ids=ids[None], attention_mask=torch.ones_like(ids[None])).last_hidden_state
-    return found[0].float()
-
-
-def labels_of(config: Any, n: int) -> list[str]:
-    """Names of n outputs, where the config has as many."""
-    names = {int(i): str(label) for i, label in (getattr(config, "id2label", None) or {}).items()}
-    return [names.get(i, f"LABEL_{i}") for i in range(n)]
-
-
-def unknown_head(name: str, named: str, found: Mapping[str, Tensor], why: str = "") -> JobError:
-    """Names the tensors with their shapes, and the layouts that are known."""
-    shown = ", ".join(f"{n} {tuple(t.shape)}" for n, t in sorted(found.items())[:12]) or "none"
-    known = "; ".join(" and ".join(head.layout.weights) for head in PUBLIC_HEADS)
-    return JobError(
-        f"The head of {name} ({named}) is laid out in a way that is not known here{f': {why}' if why else ''}. Its "
-        f"tensors are {shown}.",
-        f"Known are heads of a causal model with these tensors: {known}; and ArmoRM's {', '.join(GATED_TENSORS)}. "
-        "Rename the tensors where the model computes the same, or score it through an endpoint or a score file.",
-    )
-
-
 def _insist_shapes(name: str, named: str, head: Mapping[str, Tensor], layout: Layout, *, width: int) -> None:
     sizes = [width]
     for layer in (layout.first, layout.last):
@@ -258,7 +153,3 @@ def _insist_shapes(name: str, named: str, head: Mapping[str, Tensor], layout: La
             why = f"{layer}.weight reads {weight.shape[-1]} numbers, and there are {sizes[-1]}"
             raise unknown_head(name, named, head, why)
         sizes.append(len(weight))
-
-
-def _linear(x: Tensor, head: Mapping[str, Tensor], name: str) -> Tensor:
-    return nn.functional.linear(x, head[f"{name}.weight"], head.get(f"{name}.bias"))

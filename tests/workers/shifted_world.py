@@ -23,20 +23,23 @@ def shifted_samples(seed: int, *, n_prompts: int = 300, k: int = 4) -> tuple[Sam
     return SampleSet([None] * len(x), groups, features=found), found  # type: ignore[list-item]
 
 
-def meta_training(folder: Path, step_size: float, *, seed: int = 0) -> tuple[float, float]:
-    """J on new samples of the shifted policy and clean accuracy, after two epochs; step size 0 is plain training."""
+def meta_training(
+    folder: Path, step_size: float, *, spread_weight: float = 0.0, epochs: float = 2, seed: int = 0
+) -> tuple[float, float]:
+    """J on new samples of the shifted policy and clean accuracy, after so many epochs; both 0 is plain training."""
     world = make_world(seed, noise=0.1, gap=0.3, n=1500)
     seen, _ = shifted_samples(seed)
     new, _ = shifted_samples(seed, n_prompts=600)
     new.groups = new.groups[300:]
     entry: Any = OBJECTIVES.get("meta_bt")
-    objective = entry(entry.Config(step_size=step_size, prompts_per_step=32, centre_coefficient=0.0))
-    objective.samples = seen if step_size else None
+    settings = {"step_size": step_size, "spread_weight": spread_weight, "prompts_per_step": 32}
+    objective = entry(entry.Config(**settings, centre_coefficient=0.0))
+    objective.samples = seen if step_size or spread_weight else None
 
     def make() -> DeepHead:
         return DeepHead(WIDTH, depth=2, hidden=64)
 
-    net = train(folder, make, objective, world, rate=0.001, epochs=2, seed=seed)
+    net = train(folder, make, objective, world, rate=0.001, epochs=epochs, seed=seed)
     with torch.inference_mode():
         j = float(new.mean_discrimination(net, new.groups, budget=1 << 20))
     return j, float(clean_accuracy(net, world)[0])

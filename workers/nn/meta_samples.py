@@ -105,11 +105,11 @@ def blocks(rows: Iterable[Any]) -> Iterator[list[Any]]:
 
 
 @contextmanager
-def moved_uphill(net: Net, value: Callable[[], Tensor], *, step_size: float) -> Iterator[float]:
+def moved_uphill(net: Net, value: Callable[[], Tensor], *, step_size: float, weight: float = 0.0) -> Iterator[float]:
     """Inside, the weights are theta + step_size * gradient of value(); after it they are theta again, bit for bit.
 
-    Gradients left by what runs inside stay, and so meet theta: the first-order form. The generator of random numbers
-    goes on as if nothing had been drawn here.
+    Gradients left by what runs inside stay, and so meet theta: the first-order form. `weight` times the gradient of
+    value() at theta is taken from them. The generator of random numbers goes on as if nothing had been drawn here.
     """
     trained = [p for p in net.parameters() if p.requires_grad]
     before = [p.detach().clone() for p in trained]
@@ -127,3 +127,7 @@ def moved_uphill(net: Net, value: Callable[[], Tensor], *, step_size: float) -> 
         with torch.no_grad():
             for parameter, kept in zip(trained, before, strict=True):
                 parameter.copy_(kept)
+    if weight:
+        for parameter, slope in zip(trained, slopes, strict=True):
+            if slope is not None:
+                parameter.grad = -weight * slope if parameter.grad is None else parameter.grad - weight * slope

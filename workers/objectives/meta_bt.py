@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from workers.nn.view import BatchView
 
 REPORTED = 512
-NO_SAMPLES = "Set samples in objective_config to a dataset of responses of the policy, or step_size to 0."
+NO_SAMPLES = "Set samples in objective_config to a dataset of responses of the policy, or both weights to 0."
 
 
 @OBJECTIVES.add("meta_bt")
@@ -34,6 +34,7 @@ class MetaBradleyTerry(BradleyTerry):
 
     That gradient of the Bradley-Terry loss is applied to the weights from before. Samples are responses of the
     present policy without any label; with them the model stays able to tell apart what the policy writes now.
+    spread_weight asks for that in the loss itself.
     """
 
     title: ClassVar[str] = "Bradley-Terry that looks at new samples"
@@ -43,10 +44,16 @@ class MetaBradleyTerry(BradleyTerry):
 
         samples: Source | None = Field(
             default=None,
-            description="Source of unlabelled responses, several to a prompt. Needed unless step_size is 0.",
+            description="Source of unlabelled responses, several to a prompt. Needed unless both of the next are 0.",
         )
         step_size: float = Field(
-            default=0.01, ge=0, le=100, description="Length of the step uphill, times the gradient; 0: plain training."
+            default=0.01, ge=0, le=100, description="Length of the step uphill, times the gradient; 0: no step."
+        )
+        spread_weight: float = Field(
+            default=0.0,
+            ge=0,
+            le=100,
+            description="Weight of how far apart samples of a prompt are rated, taken from the loss; 0 as published.",
         )
         prompts_per_step: int = Field(default=8, ge=1, le=4096, description="Prompts whose samples a step looks at.")
         sample_seed: int = Field(default=0, ge=0, lt=2**32, description="Seed of which prompts a step looks at.")
@@ -62,7 +69,7 @@ class MetaBradleyTerry(BradleyTerry):
     @staticmethod
     def lacks(config: Any) -> tuple[str, str] | None:
         """Setting and reason why a training could not begin, told before it starts."""
-        if config.step_size and config.samples is None:
+        if looks_at_samples(config) and config.samples is None:
             return "samples", NO_SAMPLES
         return None
 
@@ -70,7 +77,7 @@ class MetaBradleyTerry(BradleyTerry):
         """Read the samples. Called once, before training."""
         from workers.nn.meta_samples import read_samples
 
-        if not self.config.step_size:
+        if not looks_at_samples(self.config):
             return
         if self.config.samples is None:
             raise JobError("The objective meta_bt has no samples to look at.", NO_SAMPLES)
@@ -87,7 +94,7 @@ class MetaBradleyTerry(BradleyTerry):
             self.samples.freeze(net, budget=budget)
 
     def around_step(self, net: "Net", step: int) -> AbstractContextManager[None]:
-        if self.samples is None or not self.config.step_size:
+        if self.samples is None or not looks_at_samples(self.config):
             return nullcontext()
         return self._uphill(net, step, self.samples)
 
@@ -101,7 +108,7 @@ class MetaBradleyTerry(BradleyTerry):
         def value() -> Any:
             return samples.mean_discrimination(net, groups, budget=self.budget)
 
-        with moved_uphill(net, value, step_size=c.step_size) as found:
+        with moved_uphill(net, value, step_size=c.step_size, weight=c.spread_weight) as found:
             self._told = {"discrimination": found}
             yield
 
@@ -119,3 +126,7 @@ class MetaBradleyTerry(BradleyTerry):
             groups = self.samples.groups[:REPORTED]
             found = float(self.samples.mean_discrimination(net, groups, budget=budget))
         return {"discrimination": found, "n_sample_prompts": len(self.samples.groups)}
+
+
+def looks_at_samples(config: "MetaBradleyTerry.Config") -> bool:
+    return bool(config.step_size or config.spread_weight)

@@ -5,11 +5,13 @@ from typing import Any
 
 from django import forms
 
+from annotator.models import Project
 from rmeval.conversation_text import STEPS, read_messages, read_steps
+from rmeval.person_forms import FIELDS, PersonFields, person_field
 from rmeval.selectors.playground import USUAL_RESPONSES, Candidate
 from workers.jobs.score_text import MOST_RESPONSES
 
-OTHERS = ("conversation", "reference", "context", "steps")
+OTHERS = ("conversation", "reference", "context", "steps", *FIELDS)
 """Fields of one text beside the responses."""
 
 
@@ -18,8 +20,8 @@ def area(rows: int, **options: Any) -> forms.CharField:
     return forms.CharField(max_length=100_000, widget=forms.Textarea({"rows": rows, "dir": "auto"}), **options)
 
 
-class PlaygroundForm(forms.Form):
-    """A conversation, its responses, and the checkpoints to ask.
+class PlaygroundForm(PersonFields):
+    """A conversation, its responses, whose rewards are wanted, and the checkpoints to ask.
 
     There are as many fields of responses, response_1 and so on, as the data or the initial values have, and no fewer
     than USUAL_RESPONSES.
@@ -38,10 +40,13 @@ class PlaygroundForm(forms.Form):
         label="Reward models", error_messages={"required": "Choose a reward model or more."}
     )
 
-    def __init__(self, *args: Any, found: list[Candidate], **kwargs: Any) -> None:
+    def __init__(self, *args: Any, project: Project, found: list[Candidate], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.takes_person = any(one.takes_person and not one.why_not for one in found)
+        if self.takes_person:
+            self.offer(project)
         names = response_names(self.data if self.is_bound else self.initial)
-        after = {name: self.fields.pop(name) for name in ("reference", "context", "steps", "checkpoints")}
+        after = {name: self.fields.pop(name) for name in ("reference", "context", "steps", *FIELDS, "checkpoints")}
         for number, name in enumerate(names, start=1):
             self.fields[name] = area(4, label=f"Response {number}", required=number == 1)
         self.fields |= after
@@ -94,6 +99,7 @@ class PlaygroundForm(forms.Form):
             "responses": [{"messages": r, "steps": read_steps(r, cleaned["steps"])} for r in responses],
             "reference": cleaned["reference"],
             "context": cleaned["context"],
+            "person": self.person(),
         }
 
     def add_problems(self, problems: list[Any]) -> None:
@@ -101,6 +107,8 @@ class PlaygroundForm(forms.Form):
         for problem in problems:
             path = problem.pointer.removeprefix("/spec").strip("/").split("/")
             field: str | None = {"prompt": "conversation"}.get(path[0], path[0])
+            if path[0] == "person":
+                field = person_field(path)
             if path[0] == "responses":
                 place = int(path[1]) if len(path) > 1 and path[1].isdecimal() else -1
                 field = self.filled[place] if 0 <= place < len(self.filled) else None

@@ -110,6 +110,7 @@ class TypedScores:
 
     responses: list[str]
     models: list[ModelScores]
+    person: str = ""
 
 
 def typed_scores(run: Run) -> TypedScores | None:
@@ -120,7 +121,18 @@ def typed_scores(run: Run) -> TypedScores | None:
     known = Checkpoint.objects.filter(reward_model__project=run.project_id, uid__in=[row["checkpoint"] for row in rows])
     names = {str(c.uid): c for c in known.select_related("reward_model")}
     texts = [" ".join(turn["content"] for turn in text["messages"]) for text in run.spec["responses"]]
-    return TypedScores(texts, [model_scores(row, names.get(row["checkpoint"])) for row in rows])
+    models = [model_scores(row, names.get(row["checkpoint"])) for row in rows]
+    return TypedScores(texts, models, person_told(run.result.get("person")))
+
+
+def person_told(person: dict[str, Any] | None) -> str:
+    """Whose rewards these are; empty where nobody's in particular."""
+    if not person:
+        return ""
+    n, left = person["n_pairs"], person["n_same_prompt"]
+    who = f"rater {person['rater']}" if person["rater"] else "the person of the given pairs"
+    same = "choice about this very conversation is" if left == 1 else "choices about this very conversation are"
+    return f"As {who} would see it, known by {n} pairs" + (f"; {left} {same} left out." if left else ".")
 
 
 def model_scores(row: dict[str, Any], checkpoint: Checkpoint | None) -> ModelScores:

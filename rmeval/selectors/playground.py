@@ -14,6 +14,7 @@ from rmeval.models import Checkpoint, RewardModel, Run
 from rmeval.sources import reference_of
 from workers.families import FAMILIES
 from workers.jobs.score_text import MOST_RESPONSES
+from workers.person import TAKES_PAIRS
 
 KIND = "score_text"
 MOST_MODELS = 50
@@ -31,6 +32,7 @@ class Candidate:
     label: str
     tells: tuple[str, ...]
     why_not: str
+    takes_person: bool = False
 
 
 TOLD = {
@@ -39,7 +41,8 @@ TOLD = {
     "per_step": "a reward a step",
     "heads": "several heads",
     "gaussian": "a spread",
-    "personal": "depends on a criterion",
+    "router": "depends on a criterion",
+    "person_pairs": "knows a person by pairs",
     "reference": "needs a reference answer",
 }
 
@@ -71,6 +74,7 @@ def candidate(model: RewardModel, checkpoint: Checkpoint | None) -> Candidate:
         label=str(checkpoint) if checkpoint else model.name,
         tells=tuple(text for word, text in TOLD.items() if word in words),
         why_not=why_not(family, checkpoint),
+        takes_person=TAKES_PAIRS in words,
     )
 
 

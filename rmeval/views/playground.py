@@ -16,6 +16,7 @@ from annotator.models import Project
 from annotator.requests import user_of
 from rmeval.access import access_run
 from rmeval.models import Run
+from rmeval.person_forms import person_texts
 from rmeval.playground_forms import PlaygroundForm, changed_texts
 from rmeval.selectors.playground import (
     KIND,
@@ -52,7 +53,7 @@ def playground_submit(request: HttpRequest, uid: UUID) -> HttpResponse:
     found = candidates(project=project, extra=uids(request.POST.getlist("checkpoints")))
     if change := request.POST.get("change"):
         return playground_changed(request, project, found, change)
-    form = PlaygroundForm(request.POST, found=found)
+    form = PlaygroundForm(request.POST, project=project, found=found)
     if form.is_valid():
         try:
             run = run_submit(project=project, kind=KIND, spec=form.spec(), user=user_of(request), now=timezone.now())
@@ -66,7 +67,7 @@ def playground_submit(request: HttpRequest, uid: UUID) -> HttpResponse:
 def playground_changed(request: HttpRequest, project: Project, found: list[Candidate], change: str) -> HttpResponse:
     """The form as it was typed, with one response more or less; nothing is judged yet."""
     initial = changed_texts(request.POST, change) | {"checkpoints": request.POST.getlist("checkpoints")}
-    form = PlaygroundForm(initial=initial, found=found)
+    form = PlaygroundForm(initial=initial, project=project, found=found)
     if change == "add":
         form.responses[-1].field.widget.attrs["autofocus"] = True
     if request.htmx:  # type: ignore[attr-defined]
@@ -82,7 +83,7 @@ def page_context(request: HttpRequest, project: Project, run: Run | None) -> dic
     initial["checkpoints"] = [uid for uid in initial.get("checkpoints", fit) if uid in fit]
     context = {
         "project": project,
-        "form": PlaygroundForm(initial=initial, found=found),
+        "form": PlaygroundForm(initial=initial, project=project, found=found),
         "candidates": found,
         "may_act": role_in(request.user, project) in RESEARCHERS,
         "datasets": datasets_to_pick(project=project),
@@ -94,7 +95,7 @@ def page_context(request: HttpRequest, project: Project, run: Run | None) -> dic
 
 def initial_texts(request: HttpRequest, project: Project, run: Run | None) -> dict[str, Any]:
     if run is not None:
-        return run_texts(run)
+        return run_texts(run) | person_texts(run.spec.get("person"))
     texts: dict[str, Any] = {}
     if example := request.GET.get("example"):
         texts = example_texts(project=project, uid=example)

@@ -1,0 +1,136 @@
+"""The part of the playground that asks whose rewards are wanted: a rater of the project, or pairs that are pasted."""
+
+import json
+from typing import Any
+
+from django import forms
+
+from annotator.models import Dataset, Project, Queue, QueueRater, Snapshot
+from annotator.services.snapshot_rows import rater_pseudonym
+from rmeval.conversation_text import read_messages
+from rmeval.spec_forms import SuggestInput
+
+FIELDS = ("person_source", "person_rater", "person_rater_key", "person_pairs")
+ROLES = {"prompt": "user", "chosen": "assistant", "rejected": "assistant"}
+EXAMPLE = '{"prompt": "Why?", "chosen": "Because it is so.", "rejected": "No."}'
+MOST_NAMED = 100
+
+
+class PersonFields(forms.Form):
+    """Both ways are there; which of them is filled in, and whether it is enough, the job's own spec checks."""
+
+    person_source = forms.ChoiceField(
+        label="Where the rater judged",
+        required=False,
+        help_text="The rater's choices there become the context, without those of this conversation.",
+    )
+    person_rater = forms.CharField(
+        label="Rater", max_length=300, required=False, help_text="As snapshots and exports say it: r-0123456789."
+    )
+    person_rater_key = forms.CharField(
+        label="Metadata key of the rater", max_length=100, required=False, help_text="For a dataset alone."
+    )
+    person_pairs = forms.CharField(
+        label="Or pairs",
+        max_length=400_000,
+        required=False,
+        widget=forms.Textarea({"rows": 4, "dir": "auto", "spellcheck": "false"}),
+        help_text=f"Two or more, as a JSON list or one a line: <code>{EXAMPLE}</code>",
+    )
+
+    def offer(self, project: Project) -> None:
+        """Put the places and raters of the project into the fields."""
+        self.fields["person_source"].choices = [("", "–"), *places(project)]  # type: ignore[attr-defined]
+        self.fields["person_rater"].widget = SuggestInput(known_names(project))
+
+    @property
+    def has_person(self) -> bool:
+        return any(self[name].value() or self[name].errors for name in FIELDS)
+
+    def clean_person_pairs(self) -> list[dict[str, Any]]:
+        try:
+            return read_pairs(self.cleaned_data["person_pairs"])
+        except ValueError as error:
+            raise forms.ValidationError(str(error)) from error
+
+    def person(self) -> dict[str, Any] | None:
+        """The part of the spec, as far as something is filled in."""
+        given = {name: self.cleaned_data.get(name) for name in FIELDS}
+        if not any(given.values()):
+            return None
+        kind, _, uid = (given["person_source"] or "").partition(":")
+        return {
+            "pairs": given["person_pairs"] or [],
+            "source": {kind: uid} if uid else None,
+            "rater": given["person_rater"] or "",
+            "rater_key": given["person_rater_key"] or None,
+        }
+
+
+def person_field(path: list[str]) -> str | None:
+    """The field that a pointer below the spec's person is about."""
+    name = f"person_{path[1]}" if len(path) > 1 else "person_rater"
+    return name if name in FIELDS else None
+
+
+def person_texts(person: dict[str, Any] | None) -> dict[str, str]:
+    """The fields as an earlier run filled them."""
+    if not person:
+        return {}
+    source = next(((kind, uid) for kind, uid in (person.get("source") or {}).items() if uid), None)
+    pairs = person.get("pairs") or []
+    return {
+        "person_source": ":".join(source) if source else "",
+        "person_rater": person.get("rater") or "",
+        "person_rater_key": person.get("rater_key") or "",
+        "person_pairs": "\n".join(json.dumps(pair, ensure_ascii=False) for pair in pairs),
+    }
+
+
+def read_pairs(text: str) -> list[dict[str, Any]]:
+    """Pairs of a JSON list or of JSON lines; each text may be messages. ValueError names the pair that is wrong."""
+    text = text.strip()
+    if not text:
+        return []
+    try:
+        found = json.loads(text) if text.startswith("[") else [json.loads(line) for line in text.splitlines() if line]
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"This is no JSON list and no JSON lines. A pair looks like this: {EXAMPLE}") from error
+    return [read_pair(pair, number) for number, pair in enumerate(found, start=1)]
+
+
+def read_pair(pair: Any, number: int) -> dict[str, Any]:
+    if not isinstance(pair, dict) or set(pair) != set(ROLES):
+        raise ValueError(f"Pair {number} is not an object with prompt, chosen and rejected alone, such as {EXAMPLE}")
+    told = {}
+    for name, role in ROLES.items():
+        value = pair[name]
+        if isinstance(value, str) and not value.strip():
+            raise ValueError(f"The {name} of pair {number} is empty.")
+        try:
+            told[name] = read_messages(value if isinstance(value, str) else json.dumps(value), role=role)
+        except ValueError as error:
+            raise ValueError(f"The {name} of pair {number}: {error}") from error
+    return told
+
+
+def places(project: Project, limit: int = 200) -> list[tuple[str, str]]:
+    """(value, label) of everything that knows raters: queues, snapshots, and datasets whose examples may name them."""
+    queues = Queue.objects.filter(project=project, deleted_at=None).order_by("-pk")[:limit]
+    cut = Snapshot.objects.filter(queue__project=project, queue__deleted_at=None, state="ready", n_rows__gt=0)
+    datasets = Dataset.objects.filter(project=project, deleted_at=None, state="ready", n_preferences__gt=0)
+    return [
+        *((f"queue:{row.uid}", f"{row.name} (queue)") for row in queues),
+        *(
+            (f"snapshot:{row.uid}", f"{row.queue.name}, snapshot {row.number}")
+            for row in cut.select_related("queue").order_by("-pk")[:limit]
+        ),
+        *((f"dataset:{row.uid}", f"{row.name} (dataset)") for row in datasets.order_by("-pk")[:limit]),
+    ]
+
+
+def known_names(project: Project) -> list[str]:
+    """Raters of the project's queues by the pseudonyms that exports carry."""
+    rows = QueueRater.objects.filter(queue__project=project).order_by("rater").distinct("rater")
+    uids = rows.values_list("rater__uid", flat=True)[:MOST_NAMED]
+    return [rater_pseudonym(project.uid, uid) for uid in uids]

@@ -86,6 +86,7 @@ def test_what_was_imported_leaves_as_it_came(tmp_path, kind) -> None:
 
 def test_a_constant_that_the_class_cannot_hold_is_said(tmp_path) -> None:
     from workers.nn.checkpoints import read_about, read_checkpoint, write_checkpoint
+    from workers.nn.training_job import rewrite_probes
 
     reference = trained(tmp_path)
     family = FAMILIES.get("scalar_head")
@@ -95,6 +96,7 @@ def test_a_constant_that_the_class_cannot_hold_is_said(tmp_path) -> None:
     weights.load_into(net)
     torch.nn.init.constant_(net.head.bias, 1.5)
     write_checkpoint(tmp_path / "shifted", net, backbone, read_about(reference.path))
+    rewrite_probes(tmp_path / "shifted", "scalar_head", reference.config)
     shifted = CheckpointRef("shifted", "scalar_head", reference.config, tmp_path / "shifted")
     result, folder = export(tmp_path, shifted)
     assert result["constant"] == 1.5

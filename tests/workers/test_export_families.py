@@ -17,6 +17,7 @@ from workers.context import CheckpointRef
 from workers.errors import JobError
 from workers.families import FAMILIES
 from workers.nn.checkpoints import read_about, read_checkpoint, write_checkpoint
+from workers.nn.training_job import rewrite_probes
 from workers.specs import parse_spec
 
 ATTRIBUTES = ["kind", "clear", "verbosity"]
@@ -43,6 +44,7 @@ def changed(tmp_path, reference, change):
     with torch.no_grad():
         change(net.head)
     write_checkpoint(tmp_path / "changed", net, backbone, read_about(reference.path))
+    rewrite_probes(tmp_path / "changed", reference.family, reference.config)
     return CheckpointRef("changed", reference.family, reference.config, tmp_path / "changed")
 
 

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -59,7 +59,11 @@ def pretrained(name: str, auto: Any, revision: str | None = None) -> tuple[Any, 
     _refuse_pickle(name, place)
     options = {"revision": revision or "main", "trust_remote_code": False}
     tokenizer = explained(name, lambda: transformers.AutoTokenizer.from_pretrained(place, **options))
-    return tokenizer, explained(name, lambda: _pretrained(place, auto, options))
+    model, _ = loaded(name, place, auto, {**options, "attn_implementation": "sdpa"})
+    # BERT's own pooler is unused here, and parameters that get no gradient would only be stored.
+    if getattr(model, "pooler", None) is not None:
+        model.pooler = None
+    return tokenizer, model
 
 
 def read_config(name: str, revision: str | None = None) -> Any:
@@ -75,13 +79,45 @@ def load_classifier(name: str, auto: Any, revision: str | None = None) -> tuple[
     _refuse_pickle(name, place)
     options = {"revision": revision or "main", "trust_remote_code": False}
     tokenizer = explained(name, lambda: transformers.AutoTokenizer.from_pretrained(place, **options))
+    model, info = loaded(name, place, auto, options)
+    return tokenizer, model.eval(), info
+
+
+def loaded(name: str, place: str, auto: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """A model as the class `auto` of transformers makes it in float32, and what transformers tells of its tensors.
+
+    JobError where a tensor has another shape than the config says, or holds what is no number.
+    """
     model, info = explained(
         name,
         lambda: auto.from_pretrained(
-            place, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **options
+            place,
+            use_safetensors=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # so that it tells them
+            **options,
         ),
     )
-    return tokenizer, model.eval(), info
+    if amiss := sorted((n, tuple(held), tuple(said)) for n, held, said in info["mismatched_keys"]):
+        tensor, held, said = amiss[0]
+        raise JobError(
+            f"The tensor {tensor} of {name} has shape {held}, and its config.json says {said}"
+            f"{f' (and {len(amiss) - 1} more)' if len(amiss) > 1 else ''}.",
+            "Its files are not those of one model: get them again.",
+        )
+    insist_finite(name, model.state_dict())
+    return model, info
+
+
+def insist_finite(name: str, tensors: Mapping[str, torch.Tensor]) -> None:
+    """JobError names the first tensor that holds an infinity, or what is no number."""
+    for tensor, values in tensors.items():
+        if values.is_floating_point() and not bool(values.isfinite().all()):
+            raise JobError(
+                f"The tensor {tensor} of {name} holds numbers that are not finite: no reward can come of it.",
+                "Its training may have diverged, or its files are damaged: get them again, or choose another model.",
+            )
 
 
 @dataclass(frozen=True)
@@ -100,17 +136,7 @@ def load_headless(name: str, revision: str | None = None) -> Headless:
     _refuse_pickle(name, place)
     options = {"revision": revision or "main", "trust_remote_code": False}
     tokenizer = explained(name, lambda: transformers.AutoTokenizer.from_pretrained(place, **options))
-    model, info = explained(
-        name,
-        lambda: transformers.AutoModel.from_pretrained(
-            place,
-            use_safetensors=True,
-            dtype=torch.float32,
-            attn_implementation="sdpa",
-            output_loading_info=True,
-            **options,
-        ),
-    )
+    model, info = loaded(name, place, transformers.AutoModel, {**options, "attn_implementation": "sdpa"})
     own = {*model.state_dict(), *(f"{model.base_model_prefix}.{n}" for n in model.state_dict())}
     rest: dict[str, torch.Tensor] = {}
     for file in explained(name, lambda: weight_files(name, revision)):
@@ -202,16 +228,6 @@ def _refuse_pickle(name: str, place: str) -> None:
         )
 
 
-def _pretrained(place: str, auto: Any, options: dict[str, Any]) -> Any:
-    model = auto.from_pretrained(
-        place, use_safetensors=True, dtype=torch.float32, attn_implementation="sdpa", **options
-    )
-    # BERT's own pooler is unused here, and parameters that get no gradient would only be stored.
-    if getattr(model, "pooler", None) is not None:
-        model.pooler = None
-    return model
-
-
 def described(model: Any, tokenizer: Any) -> Backbone:
     """A model and its tokenizer with what is known about them."""
     config = model.config
@@ -244,6 +260,10 @@ def explained(name: str, load: Callable[[], T]) -> T:
     try:
         return load()
     except (OSError, ValueError, ImportError, KeyError, SafetensorError, StrictDataclassError) as error:
+        if isinstance(error, SafetensorError):
+            raise JobError(
+                f"A safetensors file of {name} is damaged, or was not copied whole: {error}", "Get its files again."
+            ) from error
         raise _explanation(name, str(error)) from error
 
 

@@ -24,6 +24,8 @@ from workers.nn.steps import aggregate
 from workers.specs import parse_spec
 
 SAME_REWARD = 1e-5
+SAME_AS_MADE = 1e-3
+"""Made on another machine, perhaps in another precision."""
 RIGHT = "right"
 """The one label of a process reward model's tokens."""
 
@@ -54,6 +56,7 @@ def export_folder(reference: CheckpointRef, folder: Path) -> Exported:
     about = read_about(Path(reference.path or ""))
     probes = [(p["prompt"], p["response"], p.get("extra", {})) for p in about["probes"]]
     encoded, scores = scorer.encode(probes), scorer.score(probes)
+    insist_as_made(about, config, scores.values)
     is_steps = reference.family == "process"
     kind = class_of(net.backbone.config, is_steps=is_steps)
     head = linear_head(reference.family, net.head, config)
@@ -94,6 +97,21 @@ def refuse_family(reference: CheckpointRef) -> None:
         raise JobError(refusal(reference.family), PLAIN)
     if reference.config.get("length_normalisation", "none") != "none":
         raise JobError("No class of transformers divides a reward by the length of the response.", PLAIN)
+
+
+def insist_as_made(about: Mapping[str, Any], config: Any, rewards: Any) -> None:
+    """JobError where probes get other rewards than are stored with them, and no setting was changed that may do so."""
+    stored = np.array([probe["reward"] for probe in about["probes"]])
+    made_with = {**about.get("config", {}), "scoring_dtype": config.scoring_dtype}
+    if not len(stored) or parse_spec(type(config), made_with) != config:
+        return
+    difference = float(np.abs(rewards - stored).max())
+    if not difference <= SAME_AS_MADE * max(1.0, float(np.abs(stored).max())):
+        raise JobError(
+            f"This checkpoint gives its probes other rewards than when it was made (difference {difference:.2g}): its "
+            "files were changed.",
+            "Restore them, or make the checkpoint again.",
+        )
 
 
 def step_settings(config: Any) -> dict[str, str]:

@@ -15,7 +15,7 @@ from workers.data.schema import Message
 from workers.errors import JobError, SpecError
 from workers.families import FAMILIES
 from workers.families.base import Item
-from workers.nn.backbone import Backbone, described, is_causal, load_classifier, read_config
+from workers.nn.backbone import Backbone, described, insist_finite, is_causal, load_classifier, read_config
 from workers.nn.checkpoints import read_about, write_checkpoint
 from workers.nn.exported_reading import take_reading
 from workers.nn.head_layouts import Layout, head_tensors, layout_of, refuse_layout
@@ -144,6 +144,7 @@ def shifted(head: dict[str, Tensor], layout: Layout | None, shift: Tensor) -> di
 
 def import_model(found: Found, wanted: str, settings: Mapping[str, Any]) -> Imported:
     """Choose the family, build its net, and ask the model's own class, or its formula, for rewards of the probes."""
+    insist_finite(found.name, found.head)
     fitting = fitting_family(found, wanted)
     settings = {**said_of_itself(found), **{n: v for n, v in settings.items() if (n, v) != ("rendering", "auto")}}
     config, head, notes, reward = BUILDERS[fitting](found, settings)
@@ -165,6 +166,7 @@ def import_model(found: Found, wanted: str, settings: Mapping[str, Any]) -> Impo
     if is_causal(found.base.config.model_type) and not renderer.uses_template and found.exported is None:
         notes = [*notes, PLAIN]
     items, encoded = _readable(family.encode(parsed, renderer, probes()), is_gated=found.is_gated)
+    insist_known_ids(found, encoded)
     ids = [torch.from_numpy(np.asarray(item.ids, dtype=np.int64)) for item in encoded]
     with torch.inference_mode():
         rewards = [reward(net, found.logits(row), item) for row, item in zip(ids, encoded, strict=True)]
@@ -208,6 +210,17 @@ def said_of_itself(found: Found) -> dict[str, Any]:
         said |= {"aggregation": told.steps.aggregation}
         said |= {f"step_{n}": v for n, v in told.steps.model_dump(exclude={"aggregation"}).items() if v}
     return said
+
+
+def insist_known_ids(found: Found, encoded: Sequence[Encoded]) -> None:
+    """JobError where the tokenizer gives ids that the model has no embedding for: it is another model's."""
+    rows, largest = len(found.base.get_input_embeddings().weight), max(int(item.ids.max()) for item in encoded)
+    if largest >= rows:
+        raise JobError(
+            f"The tokenizer of {found.name} gives the id {largest}, and its embedding has {rows} rows: they do not "
+            "belong together.",
+            "Put the tokenizer beside it that it was trained with.",
+        )
 
 
 def _readable(encoded: Sequence[Encoded], *, is_gated: bool) -> tuple[list[Item], list[Encoded]]:

@@ -15,7 +15,7 @@ from tokenizers import AddedToken
 from torch import Tensor
 
 from workers.errors import JobError
-from workers.nn.backbone import Headless, explained, published_file, weight_files
+from workers.nn.backbone import Headless, explained, insist_finite, published_file, weight_files
 
 MODEL_TYPE = "internlm2"
 NAMES = {
@@ -66,6 +66,7 @@ def load_internlm2(name: str, revision: str | None, told: dict[str, Any]) -> Hea
     for file in explained(name, lambda: weight_files(name, revision)):
         with explained(name, lambda file=file: safe_open(file, framework="pt")) as opened:  # type: ignore[misc]
             tensors |= {n: opened.get_tensor(n).float() for n in opened.keys()}  # noqa: SIM118
+    insist_finite(name, tensors)
     config = as_llama(name, told)
     renamed = {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
     rest = {n: t for n, t in tensors.items() if not n.startswith("model.")}

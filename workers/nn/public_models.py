@@ -91,7 +91,7 @@ def find_logit(name: str, revision: str | None, right: str, wrong: str, *, wante
     output = getattr(base, "lm_head", None) or base.get_input_embeddings()
     if hasattr(base, "lm_head"):
         del base.lm_head  # the checkpoint keeps the rows that make the reward, not all of it
-    ids = [_token_id(tokenizer, text) for text in (right, wrong) if text]
+    ids = [_token_id(tokenizer, text, len(output.weight)) for text in (right, wrong) if text]
     if len(set(ids)) < len(ids):
         raise JobError(f"right_token and wrong_token are the same token {ids[0]}.", "Give two.")
     reads_tokens = wanted == "process" or (wanted == "auto" and bool(wrong))
@@ -136,8 +136,14 @@ def take_template(tokenizer: Any, template: str) -> None:
         raise JobError(f"The chat_template that was given cannot be used: {error}", "Give a Jinja template.") from error
 
 
-def _token_id(tokenizer: Any, text: str) -> int:
+def _token_id(tokenizer: Any, text: str, n_logits: int) -> int:
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    if len(ids) == 1 and ids[0] >= n_logits:
+        raise JobError(
+            f"Its tokenizer says that {text!r} is the token {ids[0]}, and it has {n_logits} logits: they do not belong"
+            " together.",
+            "Put the tokenizer beside it that it was trained with.",
+        )
     if len(ids) != 1:
         raise JobError(f"{text!r} is {len(ids)} tokens of this model, not one.", "Name a single token.")
     return int(ids[0])

@@ -42,6 +42,7 @@ CAPABILITIES: dict[str, str] = {
     "person_pairs": "can be told a person's labelled pairs when it scores",
     "cross_prompt": "its rewards can be compared across prompts",
     "network": "asks a server over the network",
+    "split": "can be trained in parts over several processes",
     "features": "its head can be trained on stored features of a frozen backbone",
     "imported": "its rewards come from a file and are never computed",
 }
@@ -153,7 +154,9 @@ class NetFamily:
     def load_backbone(cls, config: Any) -> "Backbone":
         """Pretrained weights to start from."""
         from workers.nn.backbone import load_backbone
+        from workers.nn.hub import insist_reachable
 
+        insist_reachable(config.backbone)
         found = load_backbone(config.backbone)
         if cls.causal_only and not found.is_causal:
             raise JobError(

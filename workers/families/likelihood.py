@@ -46,7 +46,9 @@ class LikelihoodFamily(NetFamily):
     @classmethod
     def load_backbone(cls, config: LikelihoodConfig) -> "Backbone":
         from workers.nn.causal_lm import load_causal_lm
+        from workers.nn.hub import insist_reachable
 
+        insist_reachable(config.backbone)
         return load_causal_lm(config.backbone)
 
     @classmethod

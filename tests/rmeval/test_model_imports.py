@@ -68,7 +68,10 @@ def test_armorm_through_the_page_tells_its_attributes(
     folder, _ = public(tmp_path / "hf", "LlamaForRewardModelWithGating", armorm_head(k=3, n_hidden=2))
     url = reverse("rmeval:reward-model-import", args=[project.uid])
     page = lead.get(url).content.decode()
-    assert all(f'name="{field}"' in page for field in ("attributes", "step_mark", "right_token", "chat_template"))
+    assert all(
+        f'name="{field}"' in page
+        for field in ("attributes", "step_mark", "step_answer", "right_token", "chat_template")
+    )
     named = {"model": str(folder), "name": "Armo", "family": "auto", "attributes": '["wit", "tact", "verbosity"]'}
     assert lead.post(url, {**named, "max_length": "128"}).status_code == 302
     run = Run.objects.get()

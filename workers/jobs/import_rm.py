@@ -48,8 +48,8 @@ class ImportRewardModel:
         )
         weights: dict[str, float] = Field(
             default={},
-            description="Of a model with several labels: the weight of each in the reward. As scalar_head, of two labels:"
-            " empty takes the right one less the other.",
+            description="Of a model with several labels: the weight of each in the reward. Empty, with two labels taken"
+            " as one scalar_head: the right one less the other.",
         )
         attributes: list[str] = Field(
             default=[],

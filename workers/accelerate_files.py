@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from workers.errors import FieldProblem, JobError
+from workers.families import FAMILIES
+from workers.objectives import OBJECTIVES
 
 FOLDER_VARIABLE = "STEELYARD_ACCELERATE_DIR"
 SITE_VARIABLE = "STEELYARD_ACCELERATE_CONFIG"
@@ -24,20 +26,8 @@ KINDS: dict[str, Kind] = {
     "FSDP": "fsdp",
     "DEEPSPEED": "deepspeed",
 }
-SHARDED_FAMILIES = frozenset({"scalar_head", "multi_attribute", "reference_verifier"})
-SHARDED_OBJECTIVES = frozenset(
-    {
-        "bradley_terry",
-        "margin_bt",
-        "scaled_bt",
-        "centred_bt",
-        "soft_margin_bt",
-        "attribute_regression",
-        "outcome_bce",
-        "verification",
-    }
-)
-"""They take nothing from a net but its outputs, one pass a group: every process then talks as often as the others."""
+SPLIT = "split"
+"""The capability of a family whose nets may lie in parts. The objective must be of one pass besides."""
 
 DEEPSPEED_KEYS = frozenset(
     {
@@ -183,16 +173,28 @@ def check_fit(found: LaunchConfig, spec: Any, family: str, objective: str) -> No
         )
     if not found.is_split:
         return
-    if family not in SHARDED_FAMILIES:
-        known = ", ".join(sorted(SHARDED_FAMILIES))
-        raise JobError(f"{name} splits the model, which is not built for the family {family}.", f"Families: {known}.")
-    if objective not in SHARDED_OBJECTIVES:
-        known = ", ".join(sorted(SHARDED_OBJECTIVES))
-        raise JobError(
-            f"{name} splits the model, which is not built for the objective {objective}.", f"Objectives: {known}."
-        )
+    _check_split(found, family, objective)
     if spec.compile:
         raise JobError(f"{name} splits the model, which is not compiled then.", "Set compile to no.")
+
+
+def _check_split(found: LaunchConfig, family: str, objective: str) -> None:
+    """JobError where the model of a family, or what an objective asks of it, cannot be split."""
+    name, capabilities = found.path.name, FAMILIES.get(family).capabilities
+    if SPLIT not in capabilities:
+        known = ", ".join(n for n, entry in FAMILIES.items() if SPLIT in entry.capabilities)
+        raise JobError(f"{name} splits the model, which is not built for the family {family}.", f"Families: {known}.")
+    if not OBJECTIVES.get(objective).is_one_pass:
+        fitting = [n for n, entry in OBJECTIVES.items() if entry.is_one_pass and entry.needs <= capabilities]
+        raise JobError(
+            f"{name} splits the model, which is not built for the objective {objective}.",
+            f"Objectives of the family {family} that can: {', '.join(fitting)}.",
+        )
+    if found.kind == "deepspeed" and "scalar" not in capabilities:
+        raise JobError(
+            f"{name} asks for DeepSpeed, which has not been tried with the family {family}.",
+            "Use a file with distributed_type: FSDP, which splits the parameters too.",
+        )
 
 
 def no_deepspeed() -> JobError:

@@ -9,6 +9,7 @@ from workers.jobs.train_rm import TrainRewardModel
 from workers.processes import launch_command
 
 FSDP = "distributed_type: FSDP\nnum_processes: 4\nnum_machines: 2\nfsdp_config: {fsdp_version: 2}\n"
+ZERO = "distributed_type: DEEPSPEED\nnum_processes: 4\ndeepspeed_config: {zero_stage: 2}\n"
 
 
 @pytest.fixture
@@ -93,7 +94,11 @@ def test_what_would_be_done_otherwise_is_refused(folder, text, word) -> None:
         ({"accelerate_config": "fsdp.yaml", "processes": 2}, "scalar_head", "starts 4 processes"),
         ({"accelerate_config": "fsdp.yaml", "compile": True}, "scalar_head", "compile"),
         ({"accelerate_config": "fsdp.yaml", "objective": "contrastive_bt"}, "scalar_head", "objective contrastive_bt"),
-        ({"accelerate_config": "fsdp.yaml"}, "implicit", "family implicit"),
+        ({"accelerate_config": "fsdp.yaml", "objective": "meta_bt"}, "scalar_head", "can: bradley_terry, centred_bt"),
+        ({"accelerate_config": "fsdp.yaml"}, "twin_policies", "Families: autoregressive, implicit"),
+        ({"accelerate_config": "fsdp.yaml"}, "goal_conditioned", "family goal_conditioned"),
+        ({"accelerate_config": "zero.yaml"}, "implicit", "Use a file with distributed_type: FSDP"),
+        ({"accelerate_config": "zero.yaml"}, "process", "family process"),
         ({"accelerate_config": "fsdp.yaml", "freeze_backbone": True}, "scalar_head", "frozen"),
         ({"accelerate_config": "half.yaml"}, "scalar_head", "mixed_precision: fp16"),
     ],
@@ -101,8 +106,9 @@ def test_what_would_be_done_otherwise_is_refused(folder, text, word) -> None:
 def test_a_run_that_does_not_go_with_its_file_is_refused_before_it_starts(folder, spec, family, word) -> None:
     (folder / "fsdp.yaml").write_text(FSDP)
     run = LocalRun(folder.parent, make_pairs(4), family=family)
-    if "half" in str(spec):
-        (folder / "half.yaml").write_text(FSDP + "mixed_precision: fp16\n")
+    others = {"half.yaml": FSDP + "mixed_precision: fp16\n", "zero.yaml": ZERO}
+    if (name := spec["accelerate_config"]) in others:
+        (folder / name).write_text(others[name])
     with pytest.raises(SpecError) as caught:
         run.train(**spec)
     assert word in caught.value.errors[0]["detail"]

@@ -1,22 +1,32 @@
 """A model split over processes by FSDP: real processes over gloo, a configuration of accelerate that a run names."""
 
+import copy
+import json
+import os
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
 
-from tests.workers.making import LocalRun, make_pairs
+from tests.workers.making import LocalRun, make_pairs, turn
 from tests.workers.test_processes import processes_of
 from workers.accelerate_files import FOLDER_VARIABLE
+from workers.data.render import Encoded
 from workers.data.schema import LabelledResponse
 from workers.errors import JobCancelled, JobError
 from workers.families import FAMILIES
+from workers.nn import likelihood_net
+from workers.nn.causal_lm import load_causal_lm
 from workers.nn.checkpoints import WEIGHTS, load_weights, weights_differ
-from workers.nn.sharding import equal_shares
+from workers.nn.sharding import equal_shares, split_net, whole
 from workers.nn.training_state import StateStore
+from workers.nn.world import World
 from workers.objectives import OBJECTIVES
 from workers.objectives.soft_margin_bt import STRENGTH
 
@@ -57,9 +67,61 @@ def labelled_of(run: LocalRun) -> list[LabelledResponse]:
             pair.response_a,
             ratings={"help": i % 5, "care": (i + 1) % 3, "correct": i % 2},
             reference=pair.response_b,
+            **steps_of(pair.response_a, i),
         )
         for i, pair in enumerate(run.pairs)
     ]
+
+
+def steps_of(response, i: int) -> dict[str, Any]:
+    """The words of a response, some of them not labelled."""
+    steps = [f"{word} " for word in response[0]["content"].split()]
+    return {"steps": steps, "step_labels": [None if k == i % 4 else (i + k) % 2 for k in range(len(steps))]}
+
+
+MODELS: dict[str, dict[str, Any]] = {"multi_attribute": {"attributes": ["help", "care"]}}
+FAMILIES_SPLIT = [name for name, family in FAMILIES.items() if "split" in family.capabilities]
+
+
+def all_that_is_offered() -> list[tuple[str, str]]:
+    """Every family with its usual objective, and every objective that is not among them with one family."""
+    usual = [(name, FAMILIES.get(name).default_objective) for name in FAMILIES_SPLIT]
+    others = [
+        next((family, name) for family in FAMILIES_SPLIT if entry.needs <= FAMILIES.get(family).capabilities)
+        for name, entry in OBJECTIVES.items()
+        if entry.is_one_pass and name not in {objective for _, objective in usual}
+    ]
+    return [*usual, *others]
+
+
+def train_both(run: LocalRun, family: str, config: dict[str, Any], **settings: Any) -> list[tuple[Any, Any]]:
+    """Context and result of a run in one process, and of the same with the model split over two."""
+    run.family, run.model = family, {"backbone": "tiny-causal", **MODELS.get(family, {}), **config}
+    run.pairs = [
+        replace(
+            pair,
+            preference_strength=1 + i % 3,
+            meta={STRENGTH: 0.5 + i % 3},
+            reference=[turn("assistant", f"an answer {i}")],
+        )
+        for i, pair in enumerate(run.pairs)
+    ]
+    objective = settings.get("objective", FAMILIES.get(family).default_objective)
+    source = {"dataset": "labelled" if OBJECTIVES.get(objective).rows == "labelled" else "pairs"}
+    found = []
+    for name, own in (("alone", SETTINGS), ("two", TWO)):
+        ctx = run.context(name)
+        ctx.labelled = {"labelled": labelled_of(run)}
+        found.append((ctx, run.train(ctx, **{**own, "source": source, **settings})))
+    return found
+
+
+def rewards_of(run: LocalRun, result) -> Any:
+    family = FAMILIES.get(run.family)
+    scorer = family.open(family.Config(**run.model), path_of(run, result))
+    return scorer.score(
+        [(row.prompt, row.response, {"reference": row.reference, "steps": row.steps}) for row in labelled_of(run)]
+    ).values
 
 
 def path_of(run: LocalRun, result) -> Any:
@@ -91,8 +153,11 @@ def test_a_split_model_takes_the_steps_of_a_whole_one(run, backbone) -> None:
     assert np.abs(rewards[0] - rewards[1]).max() < 1e-3
 
 
-def test_a_killed_split_run_goes_on_bit_for_bit_and_a_cancel_ends_every_process(run) -> None:
-    whole = run.train(run.context("whole"), **TWO, max_steps=9)
+@pytest.mark.parametrize("family", ["scalar_head", pytest.param("implicit", marks=pytest.mark.slow)])
+def test_a_killed_split_run_goes_on_bit_for_bit_and_a_cancel_ends_every_process(run, family) -> None:
+    if family == "implicit":
+        run.family, run.model = family, {"backbone": "tiny-causal"}
+    uncut = run.train(run.context("whole"), **TWO, max_steps=9)
     asked: list[float] = []
     ctx = run.context("killed", is_cancelled=lambda: len(told(ctx, "loss")) >= 7 and not asked.append(time.monotonic()))
     with pytest.raises(JobCancelled):
@@ -104,8 +169,8 @@ def test_a_killed_split_run_goes_on_bit_for_bit_and_a_cancel_ends_every_process(
     resumed = run.train(again, **TWO, max_steps=9)
     assert any("Going on after step" in line for _, line in again.logs)
     assert len(told(again, "loss")) == 5
-    assert not weights_differ(path_of(run, resumed) / WEIGHTS, path_of(run, whole) / WEIGHTS)
-    assert resumed["validation_final"] == whole["validation_final"]
+    assert not weights_differ(path_of(run, resumed) / WEIGHTS, path_of(run, uncut) / WEIGHTS)
+    assert resumed["validation_final"] == uncut["validation_final"]
 
 
 @pytest.mark.slow
@@ -146,33 +211,118 @@ def test_a_split_run_that_diverges_keeps_its_last_good_weights(run) -> None:
     assert len(run.checkpoints) == 1
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("family", "objective", "config"),
+    ("family", "config"),
     [
-        ("scalar_head", "margin_bt", {}),
-        ("scalar_head", "scaled_bt", {}),
-        ("scalar_head", "centred_bt", {}),
-        ("scalar_head", "soft_margin_bt", {}),
-        ("scalar_head", "outcome_bce", {}),
-        ("multi_attribute", "attribute_regression", {"attributes": ["help", "care"]}),
-        ("reference_verifier", "verification", {}),
+        ("implicit", {}),
+        pytest.param("implicit", {"reference": "none"}, marks=pytest.mark.slow),
+        pytest.param("implicit", {"backbone": "tiny-causal-tied"}, marks=pytest.mark.slow),
+        pytest.param("autoregressive", {}, marks=pytest.mark.slow),
+        pytest.param("policy_discriminator", {}, marks=pytest.mark.slow),
+        pytest.param("process", {}, marks=pytest.mark.slow),
+        pytest.param("process", {"head_depth": 2, "step_mark": " #"}, marks=pytest.mark.slow),
     ],
 )
-def test_other_objectives_on_a_split_model(run, family, objective, config) -> None:
-    run.family, run.model = family, {"backbone": "tiny-causal", **config}
-    run.pairs = [
-        replace(pair, preference_strength=1 + i % 3, meta={STRENGTH: 0.5 + i % 3}) for i, pair in enumerate(run.pairs)
-    ]
+def test_other_families_take_the_steps_of_a_whole_model_and_score_like_it(run, family, config) -> None:
+    (alone_ctx, alone), (two_ctx, two) = train_both(run, family, config, max_steps=8)
+    assert len(told(two_ctx, "loss")) == 8
+    assert told(two_ctx, "loss") == pytest.approx(told(alone_ctx, "loss"), abs=1e-5)
+    assert told(two_ctx, "validation_loss") == pytest.approx(told(alone_ctx, "validation_loss"), abs=1e-4)
+    assert told(two_ctx, "loss")[-1] < told(two_ctx, "loss")[0]
+    held = two["n_parameters_held"]
+    assert sum(held) == two["n_parameters"] == alone["n_parameters"]
+    assert max(held) < 0.51 * two["n_parameters"], "the reference lies in parts as well"
+    rewards = [rewards_of(run, result) for result in (alone, two)]
+    assert rewards[0].std() > 0
+    assert np.abs(rewards[0] - rewards[1]).max() < 1e-3
+
+
+@pytest.mark.slow
+def test_adapters_of_a_policy_from_a_checkpoint_that_is_its_reference(run) -> None:
+    """The reference is renewed before the net is split, and stays what it was while the adapters are trained."""
+    run.family, run.model = "implicit", {"backbone": "tiny-causal"}
+    first = run.train(run.context("first"), **SETTINGS, max_steps=2)
+    (alone_ctx, alone), (two_ctx, two) = train_both(
+        run, "implicit", {}, start_from=first["checkpoint"], lora_rank=2, gradient_checkpointing=True, max_steps=4
+    )
+    assert told(two_ctx, "loss")[0] == pytest.approx(np.log(2), abs=1e-5), "the policy is its reference at first"
+    assert told(two_ctx, "loss") == pytest.approx(told(alone_ctx, "loss"), abs=1e-5)
+    weights = [load_weights(path_of(run, result) / WEIGHTS).tensors for result in (first, two)]
+    assert all(torch.equal(weights[0][n.replace("reference.", "backbone.")], weights[1][n]) for n in weights[1]
+               if n.startswith("reference."))  # fmt: skip
+    assert np.abs(rewards_of(run, alone) - rewards_of(run, two)).max() < 1e-3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("family", "objective"), all_that_is_offered())
+def test_all_that_is_offered_on_a_split_model(run, family, objective) -> None:
+    (alone_ctx, _), (two_ctx, _) = train_both(run, family, {}, objective=objective, max_steps=4)
+    assert len(told(two_ctx, "loss")) == 4
+    assert told(two_ctx, "loss") == pytest.approx(told(alone_ctx, "loss"), abs=1e-5)
+
+
+WRAPS = {
+    "layers": {"FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP"},
+    "none": {},
+    "whole": {"FSDP_AUTO_WRAP_POLICY": "NO_WRAP"},
+    "every module": {"FSDP_AUTO_WRAP_POLICY": "SIZE_BASED_WRAP", "FSDP_MIN_NUM_PARAMS": "1"},
+    "kept together": {"FSDP_RESHARD_AFTER_FORWARD": "false"},
+}
+
+
+def test_logits_in_chunks_that_the_backward_computes_again(tmp_path) -> None:
+    """Every way to split, the head's weight the embedding's or its own: rewards and gradients are those of a whole net.
+
+    After the pass every process has its part alone of the reference's layers, also where layers are kept together.
+    """
+    torch.multiprocessing.spawn(_compare_split_likelihoods, args=(str(tmp_path),), nprocs=2)
+    for rank in range(2):
+        found = json.loads((tmp_path / f"{rank}.json").read_text())
+        assert len(found) == len(WRAPS) * 2
+        assert all(case["n_chunks"] > 2 for case in found)
+        assert max(case["rewards"] for case in found) < 1e-4
+        assert max(case["gradients"] for case in found) < 1e-4
+        assert all(case["is_reference_let_go"] for case in found)
+
+
+def _compare_split_likelihoods(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    likelihood_net.LOGITS_AT_ONCE = 4 * 260
+    world = World(rank, 2, "cpu", is_sharded=True)
     found = []
-    for name, settings in (("alone", SETTINGS), ("two", TWO)):
-        ctx = run.context(name)
-        ctx.labelled = {"labelled": labelled_of(run)}
-        source = {"dataset": "labelled" if OBJECTIVES.get(objective).rows == "labelled" else "pairs"}
-        run.train(ctx, **{**settings, "max_steps": 4, "objective": objective, "source": source})
-        found.append(told(ctx, "loss"))
-    assert len(found[1]) == 4
-    assert found[1] == pytest.approx(found[0], abs=1e-5)
+    for backbone in ("tiny-causal", "tiny-causal-tied"):
+        for name, variables in WRAPS.items():
+            for variable in ("FSDP_AUTO_WRAP_POLICY", "FSDP_MIN_NUM_PARAMS"):
+                os.environ.pop(variable, None)
+            os.environ.update({"FSDP_VERSION": "2", "FSDP_RESHARD_AFTER_FORWARD": "true", **variables})
+            found.append(_compare(backbone, replace(world, splits_whole=name == "whole"), name))
+    Path(folder, f"{rank}.json").write_text(json.dumps(found))
+    torch.distributed.destroy_process_group()
+
+
+def _compare(backbone: str, world: World, name: str) -> dict[str, Any]:
+    family = FAMILIES.get("implicit")
+    net: Any = family.net(family.Config(backbone=backbone), load_causal_lm(backbone))
+    with torch.no_grad():
+        for parameter in net.reference.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    parts = copy.deepcopy(net)
+    split_net(parts, world)
+    batch = [Encoded(ids=np.arange(5, 5 + n, dtype=np.int32), n_response=n - 3) for n in (7, 12, 9)]
+    rewards = [one(batch) for one in (net, parts)]
+    layers = [module for module in parts.reference.modules() if isinstance(module, FSDPModule)]
+    is_let_go = all(isinstance(p, DTensor) for layer in layers for p in layer.parameters())
+    for made in rewards:
+        made.sum().backward()
+    pairs = zip(net.parameters(), parts.parameters(), strict=True)
+    differences = [float((own.grad - whole(part.grad)).abs().max()) for own, part in pairs if own.requires_grad]
+    return {
+        "rewards": float((rewards[0] - rewards[1]).detach().abs().max()),
+        "gradients": max(differences),
+        "n_chunks": sum(item.n_response for item in batch) // 4,
+        "is_reference_let_go": is_let_go and bool(layers) is (name != "whole"),
+    }
 
 
 @pytest.mark.parametrize(("n_groups", "size"), [(3, 2), (1, 4), (5, 4), (4, 4)])

@@ -14,7 +14,9 @@ class AutoregressiveFamily(LikelihoodFamily):
     """
 
     title: ClassVar[str] = "Autoregressive (likelihood)"
-    capabilities: ClassVar[frozenset[str]] = frozenset({"pointwise", "trainable", "tokens", "likelihood", "per_token"})
+    capabilities: ClassVar[frozenset[str]] = frozenset(
+        {"pointwise", "trainable", "tokens", "likelihood", "per_token", "split"}
+    )
     default_objective: ClassVar[str] = "likelihood_bt"
 
     class Config(LikelihoodConfig):

@@ -25,7 +25,9 @@ class ImplicitFamily(LikelihoodFamily):
     """
 
     title: ClassVar[str] = "Implicit (policy against reference)"
-    capabilities: ClassVar[frozenset[str]] = frozenset({"pointwise", "trainable", "tokens", "likelihood", "per_token"})
+    capabilities: ClassVar[frozenset[str]] = frozenset(
+        {"pointwise", "trainable", "tokens", "likelihood", "per_token", "split"}
+    )
     default_objective: ClassVar[str] = "dpo"
 
     class Config(LikelihoodConfig):

@@ -21,7 +21,7 @@ class MultiAttributeFamily(NetFamily):
 
     title: ClassVar[str] = "Multi-attribute regression"
     capabilities: ClassVar[frozenset[str]] = frozenset(
-        {"pointwise", "trainable", "tokens", "scalar", "attributes", "features", "cross_prompt"}
+        {"pointwise", "trainable", "tokens", "scalar", "attributes", "features", "cross_prompt", "split"}
     )
     default_objective: ClassVar[str] = "attribute_regression"
 

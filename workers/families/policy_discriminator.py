@@ -26,7 +26,7 @@ class PolicyDiscriminatorFamily(NetFamily):
 
     title: ClassVar[str] = "Policy discriminator"
     capabilities: ClassVar[frozenset[str]] = frozenset(
-        {"pointwise", "trainable", "tokens", "scalar", "states", "features", "reference"}
+        {"pointwise", "trainable", "tokens", "scalar", "states", "features", "reference", "split"}
     )
     causal_only: ClassVar[bool] = True
 

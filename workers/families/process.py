@@ -26,7 +26,9 @@ class ProcessFamily(NetFamily):
     """
 
     title: ClassVar[str] = "Process reward model"
-    capabilities: ClassVar[frozenset[str]] = frozenset({"pointwise", "trainable", "tokens", "per_step", "cross_prompt"})
+    capabilities: ClassVar[frozenset[str]] = frozenset(
+        {"pointwise", "trainable", "tokens", "per_step", "cross_prompt", "split"}
+    )
     default_objective: ClassVar[str] = "step_bce"
 
     class Config(BackboneConfig):

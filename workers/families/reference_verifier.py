@@ -25,7 +25,7 @@ class ReferenceVerifierFamily(NetFamily):
 
     title: ClassVar[str] = "Reference verifier"
     capabilities: ClassVar[frozenset[str]] = frozenset(
-        {"pointwise", "trainable", "tokens", "scalar", "states", "features", "reference", "cross_prompt"}
+        {"pointwise", "trainable", "tokens", "scalar", "states", "features", "reference", "cross_prompt", "split"}
     )
     default_objective: ClassVar[str] = "verification"
 

@@ -24,7 +24,7 @@ class ScalarHeadFamily(NetFamily):
 
     title: ClassVar[str] = "Scalar head"
     capabilities: ClassVar[frozenset[str]] = frozenset(
-        {"pointwise", "trainable", "tokens", "scalar", "states", "features"}
+        {"pointwise", "trainable", "tokens", "scalar", "states", "features", "split"}
     )
 
     class Config(BackboneConfig):

@@ -60,9 +60,14 @@ def with_lm_head(backbone: Backbone) -> Backbone:
     return backbone
 
 
+def language_head(model: Any) -> Any:
+    """The module whose weight makes logits of states: the embedding where it is shared."""
+    return model.lm_head if hasattr(model, "lm_head") else model.get_input_embeddings()
+
+
 def token_logits(model: Any, hidden: Tensor) -> Tensor:
     """Next-token logits in float32, shape (n, vocabulary), of last hidden states (n, width)."""
-    head = model.lm_head if hasattr(model, "lm_head") else model.get_input_embeddings()
+    head = language_head(model)
     bias = getattr(head, "bias", None)
     logits = nn.functional.linear(hidden.float(), head.weight.float(), None if bias is None else bias.float())
     config = model.config.get_text_config()

@@ -9,7 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 from workers.data.render import Encoded
 from workers.nn.backbone import Backbone
-from workers.nn.causal_lm import token_logits, with_lm_head
+from workers.nn.causal_lm import language_head, token_logits, with_lm_head
 from workers.nn.heads import Head
 from workers.nn.net import Dtype, Net, no_tick, pad_batch, set_dropout, tick_in_layers
 from workers.nn.packed_causal import PackedCausal, is_packable_causal
@@ -99,6 +99,12 @@ class LikelihoodNet(Net):
     def shares_prompts(self) -> bool:
         return not self.is_sharded and self.device.type == "cpu" and is_packable_causal(self.backbone)
 
+    def models(self) -> list[nn.Module]:
+        return [self.backbone] if self.reference is None else [self.backbone, self.reference]
+
+    def read_directly(self) -> list[nn.Module]:
+        return [language_head(model) for model in self.models()]
+
     def forward(self, batch: Sequence[Encoded]) -> Tensor:
         """Rewards (n,) of one batch in one pass; with `per_token` those of every token, as the head says."""
         values = self.token_rewards(batch)
@@ -111,25 +117,35 @@ class LikelihoodNet(Net):
     def token_rewards(self, batch: Sequence[Encoded], side: Side = "right") -> list[Tensor]:
         """Reward of every response token: one float32 tensor (n_response,) an item."""
         with self.precision():
-            own = token_log_probs(self.backbone, batch, self.pad_id, side, self.tick)
+            own = self._log_probs(self.backbone, batch, side)
         if self.reference is None:
             return [self.beta * part for part in own]
         with torch.no_grad(), self.precision():
-            other = token_log_probs(self.reference, batch, self.pad_id, side, self.tick)
+            other = self._log_probs(self.reference, batch, side)
         return [self.beta * (part - known) for part, known in zip(own, other, strict=True)]
+
+    def _log_probs(self, model: Any, batch: Sequence[Encoded], side: Side) -> list[Tensor]:
+        """Always padded where the net lies in parts: what puts a layer together waits for a call of that layer."""
+        return token_log_probs(model, batch, self.pad_id, side, self.tick, is_padded=self.is_sharded)
 
 
 def token_log_probs(
-    model: Any, batch: Sequence[Encoded], pad_id: int, side: Side = "right", tick: Callable[[], None] = no_tick
+    model: Any,
+    batch: Sequence[Encoded],
+    pad_id: int,
+    side: Side = "right",
+    tick: Callable[[], None] = no_tick,
+    *,
+    is_padded: bool = False,
 ) -> list[Tensor]:
     """log pi(token | everything before it) of the response tokens, float32 (n_response,) an item.
 
-    Logits are computed for these tokens alone, and on a CPU a shared prompt's states once.
+    Logits are computed for these tokens alone, and on a CPU a shared prompt's states once, unless `is_padded`.
     """
     if any(item.n_response >= len(item) for item in batch):
         raise ValueError("a response needs a token before it: the first has no likelihood otherwise")
     device = next(model.parameters()).device
-    if side == "right" and device.type == "cpu" and is_packable_causal(model):
+    if side == "right" and device.type == "cpu" and not is_padded and is_packable_causal(model):
         states, targets = _packed_states(model, batch, tick)
     else:
         states, targets = _padded_states(model, batch, pad_id, side)

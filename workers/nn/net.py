@@ -48,6 +48,14 @@ class Net(nn.Module):
         """Is a prompt computed once for all responses to it that stand in one batch?"""
         return False
 
+    def models(self) -> list[nn.Module]:
+        """The models that it passes through; each is put together layer by layer where the net lies in parts."""
+        return [self.backbone]
+
+    def read_directly(self) -> list[nn.Module]:
+        """Modules whose weights are read without a call of theirs: they are put together with the net as a whole."""
+        return []
+
     def forward(self, batch: Sequence[Encoded]) -> Tensor:
         raise NotImplementedError
 

@@ -20,7 +20,6 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from workers.errors import JobError
 from workers.nn.net import Net, longest_stack
-from workers.nn.reward_net import RewardNet
 from workers.nn.world import World
 
 Rows = NDArray[np.int64]
@@ -33,8 +32,6 @@ class Sharded:
     """
 
     def __init__(self, net: Net, world: World) -> None:
-        if not isinstance(net, RewardNet):
-            raise JobError("A net of this kind cannot be split over processes.", "Use a configuration without FSDP.")
         self.net = net
         self.copy: Net = copy.deepcopy(net) if world.is_main else net
         split_net(net, world)
@@ -50,28 +47,45 @@ class Sharded:
         return self.copy
 
 
-def split_net(net: RewardNet, world: World) -> None:
-    """Turn every parameter into this process's part of it, layer by layer as the configuration says."""
+def split_net(net: Net, world: World) -> None:
+    """Turn every parameter into this process's part of it, layer by layer as the configuration says.
+
+    What is in no layer, such as the embedding, belongs to the net: it is whole from its forward pass to the end of the
+    backward, so that weights may be read there, also where something is computed once more.
+    """
+    # The head gives a view of its last layer's output; nothing here changes one in place.
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
+    mesh = init_device_mesh(torch.device(world.device or "cpu").type, (world.size,))
+    for model in net.models():
+        is_trained = any(parameter.requires_grad for parameter in model.parameters())
+        units, reshards = units_of(model, world, apart=net.read_directly())
+        for module in reversed(units):  # the inner before the outer; without a backward pass nothing comes again
+            fully_shard(module, mesh=mesh, reshard_after_forward=reshards or not is_trained)
+    fully_shard(net, mesh=mesh)
+    net.is_sharded = True
+
+
+def units_of(model: nn.Module, world: World, *, apart: Sequence[nn.Module]) -> tuple[list[nn.Module], bool]:
+    """What of a model is put together at once, the outer before the inner, and whether it is let go after the forward.
+
+    Nothing that holds a module of `apart`.
+    """
     from accelerate.utils import FullyShardedDataParallelPlugin
     from accelerate.utils.fsdp_utils import fsdp2_prepare_auto_wrap_policy
 
-    # The head gives a view of its last layer's output; nothing here changes one in place.
-    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     try:
         asked = FullyShardedDataParallelPlugin()
-        asked.set_auto_wrap_policy(net.backbone)
-        chooses: Any = fsdp2_prepare_auto_wrap_policy(asked, net.backbone)
+        asked.set_auto_wrap_policy(model)
+        chooses: Any = fsdp2_prepare_auto_wrap_policy(asked, model)
     except (ValueError, ImportError) as error:
         raise JobError(f"accelerate refuses the configuration: {error}", "Change the file, or name another.") from error
-    mesh = init_device_mesh(torch.device(world.device or "cpu").type, (world.size,))
     if chooses is None:
-        units: list[nn.Module] = [] if world.splits_whole else list(longest_stack(net.backbone))
+        units: list[nn.Module] = [] if world.splits_whole else list(longest_stack(model))
     else:
-        units = [module for module in net.backbone.modules() if module is not net.backbone and chooses(module)]
-    for module in reversed(units):  # the inner before the outer
-        fully_shard(module, mesh=mesh, reshard_after_forward=bool(asked.reshard_after_forward))
-    fully_shard(net, mesh=mesh)
-    net.is_sharded = True
+        called = (module for module in model.modules() if not isinstance(module, nn.ModuleList | nn.ModuleDict))
+        units = [module for module in called if module is not model and chooses(module)]
+    kept = [module for module in units if not any(part in apart for part in module.modules())]
+    return kept, bool(asked.reshard_after_forward)
 
 
 def equal_shares(groups: Sequence[Rows], size: int) -> list[Rows]:

@@ -28,6 +28,7 @@ class AttributeRegression(LabelledObjective):
 
     title: ClassVar[str] = "Regression on attributes"
     needs: ClassVar[frozenset[str]] = frozenset({"attributes"})
+    is_one_pass: ClassVar[bool] = True
 
     class Config(SpecModel):
         """Settings of the regression."""

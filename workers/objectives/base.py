@@ -76,7 +76,9 @@ class Objective(Protocol):
     """A class with a docstring, registered in OBJECTIVES and built from its Config.
 
     rows: what it learns from; needs: capabilities that the family must have (words of families.base.CAPABILITIES);
-    is_batch_coupled: the loss of a unit depends on others in its batch, so micro-batches change it (said in the log).
+    is_batch_coupled: the loss of a unit depends on others in its batch, so micro-batches change it (said in the log);
+    is_one_pass: it takes nothing from a net but its outputs, one pass a group, so that a net may lie in parts over
+    processes: every one of them then passes through it as often as the others.
     """
 
     name: ClassVar[str]
@@ -85,6 +87,7 @@ class Objective(Protocol):
     rows: ClassVar[Literal["pairs", "labelled"]]
     needs: ClassVar[frozenset[str]]
     is_batch_coupled: ClassVar[bool]
+    is_one_pass: ClassVar[bool]
     split_by: ClassVar[str]
 
     def __init__(self, config: Any) -> None: ...
@@ -143,6 +146,7 @@ class BaseObjective:
 
     needs: ClassVar[frozenset[str]] = frozenset()
     is_batch_coupled: ClassVar[bool] = False
+    is_one_pass: ClassVar[bool] = False
     split_by: ClassVar[str] = "prompt"
     """What split_keys names, in a word."""
 

@@ -22,6 +22,7 @@ class BradleyTerry(PairwiseObjective):
     """
 
     title: ClassVar[str] = "Bradley-Terry"
+    is_one_pass: ClassVar[bool] = True
 
     class Config(SpecModel):
         """Settings of the Bradley-Terry objective."""

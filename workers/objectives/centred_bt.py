@@ -25,6 +25,7 @@ class CentredBradleyTerry(PairwiseObjective):
     """
 
     title: ClassVar[str] = "Bradley-Terry with rewards pulled to zero"
+    is_one_pass: ClassVar[bool] = True
 
     class Config(SpecModel):
         """Settings of the penalty."""

@@ -46,6 +46,7 @@ class LikelihoodObjective(PairwiseObjective):
     """Base: a pairwise loss on a scaled margin of likelihoods."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"likelihood"})
+    is_one_pass: ClassVar[bool] = True
 
     def __init__(self, config: Any) -> None:
         self.config = config

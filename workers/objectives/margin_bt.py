@@ -24,6 +24,7 @@ class MarginBradleyTerry(PairwiseObjective):
     """
 
     title: ClassVar[str] = "Bradley-Terry with a margin"
+    is_one_pass: ClassVar[bool] = True
 
     class Config(SpecModel):
         """Settings of the margin objective."""

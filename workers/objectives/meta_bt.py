@@ -38,6 +38,7 @@ class MetaBradleyTerry(BradleyTerry):
     """
 
     title: ClassVar[str] = "Bradley-Terry that looks at new samples"
+    is_one_pass: ClassVar[bool] = False
 
     class Config(BradleyTerry.Config):
         """Settings of the Bradley-Terry loss, and of the step before it."""

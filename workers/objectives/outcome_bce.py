@@ -47,6 +47,7 @@ class OutcomeCrossEntropy(LabelledObjective):
 
     title: ClassVar[str] = "Outcome cross-entropy"
     needs: ClassVar[frozenset[str]] = frozenset({"scalar"})
+    is_one_pass: ClassVar[bool] = True
     Config: ClassVar[type[SpecModel]] = OutcomeConfig
 
     def __init__(self, config: OutcomeConfig) -> None:

@@ -33,6 +33,7 @@ class ScaledBradleyTerry(PairwiseObjective):
     """
 
     title: ClassVar[str] = "Bradley-Terry, scaled by strength"
+    is_one_pass: ClassVar[bool] = True
 
     class Config(SpecModel):
         """Settings of the scaled objective."""

@@ -42,6 +42,7 @@ class SoftMarginBradleyTerry(PairwiseObjective):
     """
 
     title: ClassVar[str] = "Bradley-Terry with soft labels and measured margins"
+    is_one_pass: ClassVar[bool] = True
 
     class Config(SpecModel):
         """Settings of soft labels and margins."""

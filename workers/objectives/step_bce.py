@@ -41,6 +41,7 @@ class StepCrossEntropy(LabelledObjective):
 
     title: ClassVar[str] = "Cross-entropy a step"
     needs: ClassVar[frozenset[str]] = frozenset({"per_step"})
+    is_one_pass: ClassVar[bool] = True
 
     class Config(SpecModel):
         """Settings of the step objective."""

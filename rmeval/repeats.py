@@ -8,6 +8,8 @@ from rmeval.models import Checkpoint, Run
 #: What a result says of its own machine and moment, or names by uid.
 MEASURED = frozenset({"seconds", "training_s", "peak_rss_mib", "pairs_per_s", "responses_per_s", "tokens_per_s"})
 OWN = MEASURED | {"checkpoint", "checkpoints", "environment", "versions", "hardware", "table", "scoring", "setting"}
+#: What a name of a result is called now, for runs of before.
+RENAMED = {"data_sha256": "encoded_sha256"}
 
 
 @dataclass(frozen=True)
@@ -46,5 +48,5 @@ def weights_of(run: Run) -> list[str]:
 def figures_of(result: Any) -> Any:
     """A result without what is of the machine and the moment, at any depth."""
     if isinstance(result, dict):
-        return {name: figures_of(value) for name, value in result.items() if name not in OWN}
+        return {RENAMED.get(name, name): figures_of(value) for name, value in result.items() if name not in OWN}
     return [figures_of(value) for value in result] if isinstance(result, list) else result

@@ -56,10 +56,12 @@ REST = "Other"
 #: Shown elsewhere on the page, or only of use to a machine.
 ELSEWHERE = frozenset(
     {
-        *("checkpoint", "versions", "hardware", "environment", "slices", "data_sha256", "calibration", "rewards"),
-        *("table", "strengths", "strength_groups", "u_shape", "groups", "suspects"),
+        *("checkpoint", "versions", "hardware", "environment", "slices", "calibration", "rewards"),
+        *("encoded_sha256", "data_sha256", "table", "strengths", "strength_groups", "u_shape", "groups", "suspects"),
     }
 )
+#: What the token ids and targets are called by that a training read; the second in runs of before.
+ENCODED = ("encoded_sha256", "data_sha256")
 #: Nested results whose parts belong to different subjects.
 OPENED = frozenset({"scoring"})
 

@@ -21,7 +21,7 @@ from rmeval.keyset import keyset_page
 from rmeval.models import Checkpoint, Run
 from rmeval.repeats import compared_with_parent
 from rmeval.run_charts import RunChart, run_charts
-from rmeval.run_results import result_groups
+from rmeval.run_results import ENCODED, result_groups
 from rmeval.selectors.leaderboards import kept_rate
 from rmeval.selectors.runs import run_eta_s, run_list, run_log, run_relatives
 from rmeval.selectors.waiting import waiting_notes
@@ -68,6 +68,7 @@ def run_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
         context |= {
             "eta_s": run_eta_s(run=run, now=now),
             "result": result_groups(run.result or {}),
+            "encoded_sha256": next(((run.result or {})[name] for name in ENCODED if name in (run.result or {})), ""),
             "interval_rate": kept_rate((run.result or {}).get("accuracy")),
             "waits_for": waiting_notes([run], now=now).get(run.pk, ""),
             "elapsed_s": ((run.ended_at or now) - run.started_at).total_seconds() if run.started_at else None,

@@ -142,7 +142,7 @@ def test_edits_reach_training_and_nothing_else(audited: Run) -> None:
     assert (run.result or {})["left_out"] == {"tie": 1, "no weight": 1}
     untouched = start(audited.project, "train_rm", reward_model=model, source=audited.spec["source"], max_steps=4)
     assert untouched.environment["data"]["sha256"] == plain.sha256()
-    assert (untouched.result or {})["data_sha256"] != (run.result or {})["data_sha256"]
+    assert (untouched.result or {})["encoded_sha256"] != (run.result or {})["encoded_sha256"]
 
 
 def test_an_undone_edit_leaves_the_data_as_they_were(audited: Run) -> None:

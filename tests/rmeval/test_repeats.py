@@ -59,6 +59,23 @@ def test_the_button_repeats_to_the_same_weights(trained: Run, project: Project) 
     assert compared_with_parent(trained) == []
 
 
+def test_the_two_hashes_of_data_are_told_apart(trained: Run, project: Project) -> None:
+    """Of the source, and of what the model read of it; a run of before calls the second by its old name."""
+    client, result = client_of(project, Role.RESEARCHER), dict(trained.result or {})
+    source, encoded = trained.environment["data"]["sha256"], result["encoded_sha256"]
+    assert source != encoded
+    assert "data_sha256" not in result
+    address = reverse("rmeval:run-detail", args=[trained.uid])
+    for name in ("encoded_sha256", "data_sha256"):
+        told = {**{k: v for k, v in result.items() if k != "encoded_sha256"}, name: encoded}
+        Run.objects.filter(pk=trained.pk).update(result=told)
+        page = client.get(address).content.decode()
+        assert f'{source}</code> <span class="muted">of the source' in page
+        assert f'{encoded}</code> <span class="muted">of what the model was given' in page
+        assert figures_of(told) == figures_of(result)
+    assert figures_of({**result, "encoded_sha256": "other"}) != figures_of(result)
+
+
 def test_a_repetition_on_other_data_says_so(trained: Run, dataset: Dataset, project: Project) -> None:
     changed = Preference.objects.filter(dataset=dataset, verdict="a").order_by("pk").first()
     Preference.objects.filter(pk=changed.pk).update(verdict="b")

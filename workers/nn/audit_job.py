@@ -92,7 +92,7 @@ def audit(ctx: JobContext, spec: Any) -> dict[str, Any]:
         "strength_groups": groups,
         "u_shape": u_shape(groups),
         "suspects": _suspects(spec, data, found),
-        "data_sha256": data.fingerprint,
+        "encoded_sha256": data.fingerprint,
         "seconds": round(time.monotonic() - started, 3),
         "peak_rss_mib": round(peak_rss_mib()),
         "environment": describe_environment(),

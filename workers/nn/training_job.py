@@ -132,7 +132,7 @@ def train(
         "n_parameters": sum(p.numel() for p in net.parameters()),
         **({"n_parameters_held": parts.n_held} if parts else {}),
         "dtype": progress.dtype,
-        "data_sha256": data.fingerprint,
+        "encoded_sha256": data.fingerprint,
         "prompts_sha256": data.prompts_sha256,
         "probe_difference": difference,
         "environment": describe_environment(),

@@ -5,6 +5,7 @@ Fields come from the JSON schema, so that help, limits and defaults are written 
 
 import json
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, cast
 
 from django import forms
@@ -97,10 +98,11 @@ class SpecForm(forms.Form):
         return [self[name] for name in self.fields if name in self.advanced]
 
 
+@lru_cache(maxsize=256)
 def spec_form(
     model: type[BaseModel], *, skip: frozenset[str] = frozenset(), plain: frozenset[str] | None = None
 ) -> type[SpecForm]:
-    """A form class for a model. Fields outside `plain` fold away as advanced."""
+    """A form class for a model, made once. Fields outside `plain` fold away as advanced."""
     schema = model.model_json_schema()
     names = [name for name in schema.get("properties", {}) if name not in skip]
     fields = {name: form_field(name, resolved(schema["properties"][name], schema)) for name in names}

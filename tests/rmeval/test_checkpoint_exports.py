@@ -9,15 +9,18 @@ from typing import Any
 import pytest
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from annotator.models import Project, Role
 from rmeval.archives import Member, tar_chunks
 from rmeval.models import Artifact, Checkpoint, Run, Score
+from rmeval.services.submission import run_submit
 from tests.factories import DatasetFactory
 from tests.rmeval.conftest import fill
 from tests.rmeval.test_evaluation import baseline
 from tests.rmeval.test_pages import client_of
 from tests.rmeval.test_training import train
+from tests.workers.test_import_rm import hf_folder
 from workers.tasks import run_job
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("sent")]
@@ -78,6 +81,42 @@ def test_from_the_page_to_a_folder_that_opens_elsewhere(project: Project, lead: 
     page = lead.get(reverse("rmeval:checkpoint-files", args=[checkpoint.uid])).content.decode()
     assert "LlamaForSequenceClassification" in page
     assert "Export again" in page
+
+
+def test_ratings_come_leave_and_come_again(project: Project, lead: Client, tmp_path: Path, settings: Any) -> None:
+    """Imported by the job, exported from its page, downloaded by REST, and imported from the folder that came out."""
+    settings.MODEL_DIRS = [tmp_path]
+    labels = {"id2label": {0: "wit", 1: "tact"}, "label2id": {"wit": 0, "tact": 1}}
+    folder = hf_folder(tmp_path / "hf", "Llama", num_labels=2, **labels)
+    (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
+
+    def taken_in(name: str, **spec: Any) -> Checkpoint:
+        run = run_submit(
+            project=project, kind="import_rm", spec={"name": name, **spec}, user=None, now=timezone.now(), enqueue=False
+        )
+        run_job(str(run.uid))
+        return Checkpoint.objects.get(reward_model__name=name)
+
+    first = taken_in("First", model=str(folder), weights={"wit": 1.5, "tact": -0.5})
+    lead.post(reverse("rmeval:checkpoint-export", args=[first.uid]))
+    run = Run.objects.get(kind="export_checkpoint")
+    run_job(str(run.uid))
+    run.refresh_from_db()
+    assert run.state == "done", run.error
+    out = unpacked(lead.get(reverse("rmeval-api:checkpoint-export", args=[first.uid])), tmp_path / "out")
+    card = (out / "README.md").read_text()
+    for text in ("1.5 wit -0.5 tact", "apache-2.0", "LlamaForSequenceClassification", first.sha256):
+        assert text in card
+    again = taken_in("Again", model=str(out))
+    assert again.reward_model.config["weights"] == {"wit": 1.5, "tact": -0.5}
+    before, after = (
+        [
+            p["reward"]
+            for p in json.loads((Path(settings.ARTIFACT_DIR) / c.path / "reward_model.json").read_text())["probes"]
+        ]
+        for c in (first, again)
+    )
+    assert after == pytest.approx(before, abs=1e-5)
 
 
 def test_the_plain_folder_is_there_without_a_run(project: Project, lead: Client, tmp_path: Path) -> None:

@@ -217,10 +217,17 @@ def test_a_value_head_beside_the_model_is_found(tmp_path) -> None:
     assert scorer_of(reference).score([(prompt, response)]).values[0] == pytest.approx(expected, abs=1e-5)
 
 
-@pytest.mark.parametrize(("first", "last"), [("score.0", "score.2"), ("v_head.summary.0", "v_head.summary.2")])
-def test_a_head_of_two_layers_gives_the_same_rewards(tmp_path, first, last) -> None:
+@pytest.mark.parametrize(
+    ("named", "first", "last"),
+    [
+        ("Qwen2ForRewardModel", "score.0", "score.2"),
+        ("INFORMForSequenceClassification", "score.0", "score.2"),
+        ("LlamaForCausalLM", "v_head.summary.0", "v_head.summary.2"),
+    ],
+)
+def test_a_head_of_two_layers_gives_the_same_rewards(tmp_path, named, first, last) -> None:
     head = linear(first, 20, bias=True) | linear(last, 1, width=20, bias=True)
-    folder, base = public(tmp_path / "hf", "Qwen2ForRewardModel", head, kind="Qwen2")
+    folder, base = public(tmp_path / "hf", named, head, kind="Qwen2")
     _, reference, _ = imported(tmp_path, folder)
     net = nn.Sequential(nn.Linear(WIDTH, 20), nn.ReLU(), nn.Linear(20, 1))
     net.load_state_dict({".".join(name.split(".")[-2:]): tensor for name, tensor in head.items()})

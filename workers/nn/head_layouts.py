@@ -61,7 +61,7 @@ PUBLIC_HEADS = (
     PublicHead("v_head", "Starling-RM, DeepSpeed-Chat"),
     PublicHead("value_head", "OpenRLHF"),
     PublicHead("reward_head", "reward heads by this name"),
-    PublicHead("score.2", "Qwen2.5-Math-RM, Qwen2.5-Math-PRM", first="score.0"),
+    PublicHead("score.2", "Qwen2.5-Math-RM, Qwen2.5-Math-PRM, INF-ORM", first="score.0"),
     PublicHead("score", "a classifier of transformers under another name"),
     PublicHead("regression_layer", "ratings as in ArmoRM's first stage"),
 )

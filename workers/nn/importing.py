@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import transformers
+from safetensors import safe_open
 from torch import Tensor
 
 from workers.data.render import Encoded
@@ -15,10 +17,19 @@ from workers.data.schema import Message
 from workers.errors import JobError, SpecError
 from workers.families import FAMILIES
 from workers.families.base import Item
-from workers.nn.backbone import Backbone, described, insist_finite, is_causal, load_classifier, read_config
+from workers.nn.backbone import (
+    Backbone,
+    described,
+    explained,
+    insist_finite,
+    is_causal,
+    load_classifier,
+    read_config,
+    weight_files,
+)
 from workers.nn.checkpoints import read_about, write_checkpoint
 from workers.nn.exported_reading import take_reading
-from workers.nn.head_layouts import Layout, head_tensors, layout_of, refuse_layout
+from workers.nn.head_layouts import PUBLIC_HEADS, Layout, head_tensors, layout_of, refuse_layout
 from workers.nn.import_builders import BUILDERS, is_right_or_wrong
 from workers.nn.internlm2 import raw_config
 from workers.nn.net import Net
@@ -76,9 +87,20 @@ def find(
     told = raw_config(name, revision)
     architectures = told["architectures"] if told else getattr(read_config(name, revision), "architectures", None)
     named = (architectures or ["none"])[0]
-    if not named.endswith((SEQUENCE, TOKEN)):
+    if not named.endswith((SEQUENCE, TOKEN)) or has_head_of_its_own(name, revision, named):
         return find_public(name, revision, named, wanted=wanted, template=template)
     return _find_classifier(name, revision, named, template)
+
+
+def has_head_of_its_own(name: str, revision: str | None, named: str) -> bool:
+    """Whether a class called a classifier is none of transformers', and its head has several layers (INF-ORM)."""
+    if hasattr(transformers, named):
+        return False
+    held: set[str] = set()
+    for file in weight_files(name, revision):
+        with explained(name, partial(safe_open, file, framework="pt")) as tensors:
+            held |= set(tensors.keys())
+    return any(set(head.layout.weights) <= held for head in PUBLIC_HEADS if head.first)
 
 
 def _find_classifier(name: str, revision: str | None, named: str, template: str) -> Found:

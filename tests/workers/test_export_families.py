@@ -195,8 +195,10 @@ def test_steps_cut_by_the_context_are_cut_by_the_card_too(tmp_path) -> None:
         assert card["encode"](*item) == (encoded.ids.tolist(), encoded.marks.tolist())
 
 
-def test_a_policy_discriminator_leaves_with_its_reference(tmp_path) -> None:
-    reference = made(tmp_path, "policy_discriminator", referenced(make_pairs(32)))
+@pytest.mark.parametrize("family", ["policy_discriminator", "reference_verifier"])
+def test_what_reads_a_reference_leaves_with_it(tmp_path, family) -> None:
+    spec = {"objective": "bradley_terry"} if family == "reference_verifier" else {}
+    reference = made(tmp_path, family, referenced(make_pairs(32)), spec)
     result, folder = export(tmp_path, reference)
     assert result["opens_as"] == "LlamaForSequenceClassification"
     probes, card = told(folder), by_card(folder)
@@ -209,6 +211,14 @@ def test_a_policy_discriminator_leaves_with_its_reference(tmp_path) -> None:
     assert [card["encode"](p["prompt"], p["response"], p["reference"]) for p in probes] == [
         p["input_ids"] for p in probes
     ]
+    said = [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Yes?"},
+        {"role": "user", "content": "Why"},
+    ]
+    turns = (said, [{"role": "assistant", "content": "So."}, {"role": "user", "content": "And?"}])
+    [encoded] = scorer_of(reference).encode([(*turns, {"reference": said})])
+    assert card["encode"](*turns, said) == encoded.ids.tolist()
     with pytest.raises(JobError, match="reads a reference beside the response"):
         imported(tmp_path / "back", folder)
 

@@ -37,6 +37,19 @@ def texts(prompt, response):
     later = "".join(f"\\n\\n{m['role']}:\\n{m['content']}" for m in response[1:])
     return f"{before}{response[0]['role']}:\\n", response[0]["content"] + later
 """
+VERIFIED = """
+def transcript(messages):
+    names = {"user": "Human", "assistant": "Assistant"}
+    return "".join(f"\\n\\n{names.get(m['role'], m['role'].title())}: {m['content']}" for m in messages)
+
+
+def texts(prompt, response, reference):  # question, reference answer and response in tags
+    is_one = len(prompt) == 1 and prompt[0]["role"] == "user"
+    question = prompt[0]["content"] if is_one else transcript(prompt) + "\\n\\nAssistant: "
+    answer = "\\n\\n".join(m["content"] for m in reference)
+    before = f"<question>{question}</question>\\n<reference_answer>{answer}</reference_answer>\\n<completion>"
+    return before, response[0]["content"] + transcript(response[1:]) + "</completion>"
+"""
 CUT = """
 
 def cut(before, n):  # the oldest part of a prompt that is too long goes
@@ -45,8 +58,8 @@ def cut(before, n):  # the oldest part of a prompt that is too long goes
 """
 ENCODE = """
 
-def encode(prompt, response):
-    before, after = map(tokens, texts(prompt, response))
+def encode(*item):
+    before, after = map(tokens, texts(*item))
     after = after[:MOST]
     return [*START, *cut(before, len(after)), *BETWEEN, *after, *END]
 
@@ -173,13 +186,19 @@ class Reading:
     """How the reward follows from what the class gives.
 
     constants: what the class has no place for, by output; weights: of each output in the reward; steps: the settings
-    of a process reward model; compared: those of a policy discriminator. Both empty for others.
+    of a process reward model; compared: those of a policy discriminator. Both empty for others. is_verified: whether
+    question, reference answer and response are put in tags, as a reference verifier reads them.
     """
 
     constants: Mapping[str, float]
     weights: Mapping[str, float]
     steps: Mapping[str, str] = field(default_factory=dict)
     compared: Mapping[str, Any] = field(default_factory=dict)
+    is_verified: bool = False
+
+    @property
+    def needs_reference(self) -> bool:
+        return self.is_verified or bool(self.compared)
 
     @property
     def is_scalar(self) -> bool:
@@ -194,8 +213,9 @@ class Reading:
 def loading_code(renderer: Renderer, reading: Reading) -> str:
     """The code for a checkpoint that `renderer` encodes for; `folder` is the one name that must be there."""
     auto = "TokenClassification" if reading.steps else "SequenceClassification"
-    texts = "" if reading.compared else (BY_TEMPLATE if renderer.uses_template else BY_LABELS) + CUT
-    rest = ', [{"role": "assistant", "content": "Yes."}]' if reading.compared else ""
+    by_rendering = BY_TEMPLATE if renderer.uses_template else BY_LABELS
+    texts = "" if reading.compared else (VERIFIED if reading.is_verified else by_rendering) + CUT
+    rest = ', [{"role": "assistant", "content": "Yes."}]' if reading.needs_reference else ""
     body = _steps(reading) if reading.steps else _sequence(reading)
     head = HEAD if "math." in body else HEAD.removeprefix("import math\n\n")
     numbers = "".join(f"{name} = {value!r}\n" for name, value in _numbers(renderer, reading).items())

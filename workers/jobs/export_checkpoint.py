@@ -26,6 +26,7 @@ EXPORTED = frozenset(
         "twin_head",
         "goal_conditioned",
         "policy_discriminator",
+        "reference_verifier",
     }
 )
 """Families that classes of transformers exist for; whether one fits a checkpoint, its run says."""

@@ -67,6 +67,7 @@ def export_folder(reference: CheckpointRef, folder: Path) -> Exported:
         weights=dict(zip(head.names, head.weights, strict=True)),
         steps=step_settings(config) if is_steps else {},
         compared=compared_settings(renderer) if reference.family == "policy_discriminator" else {},
+        is_verified=reference.family == "reference_verifier",
     )
     pad_id = renderer.tokenizer.pad_token_id
     one_at_a_time = not is_steps and layout.pooling == "last" and pad_id in {int(item.ids[-1]) for item in encoded}
@@ -249,7 +250,7 @@ def notes_of(family: str, reading: Reading, head: LinearHead, *, one_at_a_time: 
             f"The sigmoid of a token's logit is the probability that its step is right; the reward is their "
             f"{reading.steps['aggregation']}."
         )
-    if reading.compared:
+    if reading.needs_reference:
         notes.append("It reads a reference beside the response: no reward without one.")
     if family == "goal_conditioned":
         notes.append(

@@ -220,9 +220,9 @@ def said_of_itself(found: Found) -> dict[str, Any]:
     told = found.exported
     if told is None:
         return {}
-    if told.family == "policy_discriminator":
+    if told.family in ("policy_discriminator", "reference_verifier"):
         raise JobError(
-            f"{found.name} was exported from a policy discriminator, which reads a reference beside the response.",
+            f"{found.name} was exported from a {told.family}, which reads a reference beside the response.",
             "Import knows no references: use the checkpoint that it was exported from.",
         )
     said: dict[str, Any] = {"rendering": told.rendering}

@@ -96,17 +96,23 @@ def scales(folder: Path, seed: int) -> Told:
 
 
 def progression(folder: Path, seed: int) -> Told:
-    """Card 5, check 3."""
+    """Card 5, checks 3 and 4: the values that the term gives, and voting among samples pruned by them."""
     pairs, _ = progression_world.make_progressions(4000, seed=100 * seed)
     test = progression_world.make_progressions(200, seed=100 * seed + 1)
     backbone = progression_world.make_backbone(folder / "lm", pairs, seed=seed)
-    term, plain = (
-        progression_world.train_and_measure(folder / str(beta), backbone, pairs, test, beta=beta, seed=seed)
-        for beta in (2.0, 0.0)
+    values, plain_values = (
+        progression_world.train_values(folder / str(beta), backbone, pairs, beta=beta, seed=seed) for beta in (2.0, 0.0)
     )
-    told = {"term": term, "plain": plain}
+    term, plain = (progression_world.measured(one, test) for one in (values, plain_values))
+    voted = progression_world.vote(values, backbone, seed=100 * seed + 2)
     whole = min(term["whole"], plain["whole"]) >= 0.9 and term["whole"] >= plain["whole"] - 0.02
-    return told, whole and term["tokens"] >= 0.8 > plain["tokens"]
+    holds = {
+        "3": whole and term["tokens"] >= 0.8 > plain["tokens"],
+        "4": 0.4 <= voted["all_correct"] <= 0.7
+        and voted["tokens_saved"] >= 0.2
+        and voted["accuracy"] >= voted["plain_accuracy"] - 0.01,
+    }
+    return {"term": term, "plain": plain, "voting": voted, "holds": holds}, all(holds.values())
 
 
 def distance(folder: Path, seed: int) -> Told:
@@ -114,9 +120,9 @@ def distance(folder: Path, seed: int) -> Told:
     model, backbone, policies = policy_world.first_stage(folder, seed=100 * seed)
     seen, unseen = (
         model.accuracy(policy_world.texts_after_prefixes(own, 600, seed=100 * seed + 7))
-        for own in (policies[:24], policies[24:])
+        for own in (policies[: -policy_world.HELD_OUT], policies[-policy_world.HELD_OUT :])
     )
-    correlations, curves = policy_world.distance_curves(model, policies[24:])
+    correlations, curves = policy_world.distance_curves(model, policies[-policy_world.HELD_OUT :])
     two = policy_world.second_stage(folder, model, backbone, policies, seed=100 * seed)
     holds = {
         "1": seen >= 0.85 and unseen >= 0.75,

@@ -8,6 +8,7 @@ import pytest
 
 from tests.workers.making import LocalRun, make_pairs, turn
 from tests.workers.policy_world import (
+    HELD_OUT,
     Discriminator,
     distance_curves,
     first_stage,
@@ -319,7 +320,7 @@ def stage_one(tmp_path_factory):
 @pytest.mark.slow
 def test_it_knows_the_same_policy_also_of_policies_it_never_saw(stage_one) -> None:
     model, _, policies = stage_one
-    seen, unseen = (texts_after_prefixes(own, 600, seed=7) for own in (policies[:24], policies[24:]))
+    seen, unseen = (texts_after_prefixes(own, 600, seed=7) for own in (policies[:-HELD_OUT], policies[-HELD_OUT:]))
     told = {"seen": model.accuracy(seen), "held out": model.accuracy(unseen)}
     told["matched"] = model.accuracy(length_matched(seen))
     told["without reference"] = model.accuracy(seen, has_reference=False)
@@ -334,9 +335,9 @@ def test_it_knows_the_same_policy_also_of_policies_it_never_saw(stage_one) -> No
 def test_shuffled_policies_teach_nothing(stage_one, tmp_path) -> None:
     _, backbone, policies = stage_one
     rng = np.random.default_rng(3)
-    pairs = shuffled_policies(texts_after_prefixes(policies[:24], 1500, seed=1), rng)
+    pairs = shuffled_policies(texts_after_prefixes(policies[:-HELD_OUT], 1500, seed=1), rng)
     model = Discriminator(tmp_path, backbone, pairs)
-    held_out = texts_after_prefixes(policies[:24], 2000, seed=8)
+    held_out = texts_after_prefixes(policies[:-HELD_OUT], 2000, seed=8)
     told = {"shuffled": model.accuracy(shuffled_policies(held_out, rng)), "true": model.accuracy(held_out)}
     print(told)
     assert 0.47 <= told["shuffled"] <= 0.53
@@ -345,7 +346,7 @@ def test_shuffled_policies_teach_nothing(stage_one, tmp_path) -> None:
 @pytest.mark.slow
 def test_the_reward_falls_as_a_policy_moves_away(stage_one) -> None:
     model, _, policies = stage_one
-    correlations, curves = distance_curves(model, policies[24:])
+    correlations, curves = distance_curves(model, policies[-HELD_OUT:])
     print(correlations, np.round(curves, 3).tolist())
     # Two of these policies are so alike that 200 texts do not order the nearest mixtures.
     assert sum(rho <= -0.9 for rho in correlations) >= 3

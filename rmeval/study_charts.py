@@ -61,7 +61,11 @@ def curve_chart(found: StudyOutcome) -> RunChart:
     rows = [{"x": a.n_train, "y": a.mean["value"], "low": a.mean["low"], "high": a.mean["high"]} for a in found.arms]
     rows.sort(key=lambda row: row["x"])
     is_wide = rows[0]["x"] > 0 and rows[-1]["x"] / rows[0]["x"] >= 8
-    x = axis_x("x", "pairs or responses trained on", scale={"type": "log" if is_wide else "linear", "zero": False})
+    x = axis_x(
+        "x",
+        "pairs or responses trained on",
+        scale={"type": "log" if is_wide else "linear", "zero": False, "padding": 12},
+    )
     y = {**axis_y("y", found.metric, is_rate=found.is_rate), "scale": scale_of(found)}
     line = {
         "type": "line",
@@ -93,8 +97,8 @@ def heat_chart(found: StudyOutcome) -> RunChart | None:
     cells = [heat_cell(found, arm, down, across) for arm in found.arms]
     orders = {name: [str(one.value) for one in found.marginals if one.setting == name] for name in names}
     values = [cell["value"] for cell in cells]
-    x = {"field": "x", "type": "nominal", "sort": orders[across], "title": across, "axis": {"labelAngle": 0}}
-    y = {"field": "y", "type": "nominal", "sort": orders[down], "title": down}
+    x = {"field": "x", "type": "nominal", "sort": orders[across], "title": plain(across), "axis": {"labelAngle": 0}}
+    y = {"field": "y", "type": "nominal", "sort": orders[down], "title": plain(down)}
     scale = {"domain": [min(values), max(values)], "range": [0.08, 0.6]}
     opacity = {"field": "value", "type": "quantitative", "scale": scale, "legend": None}
     layers: list[dict[str, Any]] = [
@@ -113,6 +117,11 @@ def heat_chart(found: StudyOutcome) -> RunChart | None:
         [(c["y"], c["x"], *mean_cells(found, a.mean)) for c, a in zip(cells, found.arms, strict=True)],
         note="Mean over seeds; the more colour, the higher.",
     )
+
+
+def plain(setting: str) -> str:
+    """A setting as an axis calls it; where it belongs is said in the table."""
+    return setting.removeprefix("config.")
 
 
 def heat_cell(found: StudyOutcome, arm: ArmOutcome, down: str, across: str) -> dict[str, Any]:

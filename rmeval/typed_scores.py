@@ -18,7 +18,12 @@ TITLES = {
     "router": "Router: how much each head weighs",
     "members": "Members of the ensemble",
 }
-LABELS = {"spread": "Spread (standard deviation)", "sd": "Standard deviation", "probability": "Probability of right"}
+LABELS = {
+    "spread": "Spread (standard deviation)",
+    "sd": "Standard deviation",
+    "probability": "Probability of right",
+    "n_context": "Pairs of the person",
+}
 
 
 @dataclass(frozen=True)

@@ -150,7 +150,8 @@ def arms_of(spec: Any) -> Iterator[Arm]:
         yield from spec.arms
     elif spec.question == "learning_curve":
         for share in spec.shares:
-            yield Arm(name=f"{share:.6g} of the data", settings={"train_share": share})
+            name = "all of the data" if share == 1 else f"{share * 100:.6g}% of the data"
+            yield Arm(name=name, settings={"train_share": share})
     else:
         for number, values in enumerate(product(*spec.grid.values()), start=1):
             chosen = dict(zip(spec.grid, values, strict=True))

@@ -20,7 +20,9 @@ class TwinPoliciesFamily(ImplicitFamily):
     """
 
     title: ClassVar[str] = "Twin policies (implicit rewards)"
-    capabilities: ClassVar[frozenset[str]] = frozenset({"pointwise", "trainable", "tokens", "heads", "twin_policies"})
+    capabilities: ClassVar[frozenset[str]] = frozenset(
+        {"pointwise", "trainable", "tokens", "heads", "twin_policies", "split"}
+    )
     default_objective: ClassVar[str] = "peer_review_dpo"
 
     class Config(ImplicitFamily.Config):

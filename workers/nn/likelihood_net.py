@@ -117,15 +117,18 @@ class LikelihoodNet(Net):
     def token_rewards(self, batch: Sequence[Encoded], side: Side = "right") -> list[Tensor]:
         """Reward of every response token: one float32 tensor (n_response,) an item."""
         with self.precision():
-            own = self._log_probs(self.backbone, batch, side)
+            own = self.log_probs(self.backbone, batch, side)
         if self.reference is None:
             return [self.beta * part for part in own]
         with torch.no_grad(), self.precision():
-            other = self._log_probs(self.reference, batch, side)
+            other = self.log_probs(self.reference, batch, side)
         return [self.beta * (part - known) for part, known in zip(own, other, strict=True)]
 
-    def _log_probs(self, model: Any, batch: Sequence[Encoded], side: Side) -> list[Tensor]:
-        """Always padded where the net lies in parts: what puts a layer together waits for a call of that layer."""
+    def log_probs(self, model: Any, batch: Sequence[Encoded], side: Side = "right") -> list[Tensor]:
+        """Those of the response tokens, float32 (n_response,) an item, under one of the net's models.
+
+        Always padded where the net lies in parts: what puts a layer together waits for a call of that layer.
+        """
         return token_log_probs(model, batch, self.pad_id, side, self.tick, is_padded=self.is_sharded)
 
 

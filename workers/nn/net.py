@@ -75,7 +75,10 @@ class Net(nn.Module):
         return joined[back.to(joined.device)]
 
     def precision(self) -> AbstractContextManager[Any]:
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype == "bf16")
+        """Weights in bf16 are not kept until the end of a pass where the net lies in parts: they are a whole copy."""
+        keeps = False if self.is_sharded else None
+        on = self.dtype == "bf16"
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=on, cache_enabled=keeps)
 
 
 def pad_batch(batch: Sequence[Encoded], pad_id: int, side: Literal["left", "right"]) -> tuple[Tensor, Tensor]:

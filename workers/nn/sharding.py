@@ -39,11 +39,16 @@ class Sharded:
         """Numbers of the parameters that each process keeps."""
 
     def gather(self) -> Net:
-        """The net as it is now, on the CPU of the main process; all processes call this together."""
+        """The net as it is now, on the CPU of the main process; all processes call this together.
+
+        What is frozen, such as a reference model, is in the copy already. One tensor at a time lies there twice.
+        """
+        frozen = {n for n, p in self.net.named_parameters(remove_duplicate=False) if not p.requires_grad}
+        changed = ((name, tensor) for name, tensor in self.net.state_dict().items() if name not in frozen)
         is_main = self.copy is not self.net
-        found = dict(whole_tensors(self.net.state_dict().items(), is_kept=is_main))
-        if is_main:
-            self.copy.load_state_dict(found)
+        kept = self.copy.state_dict() if is_main else {}
+        for name, tensor in whole_tensors(changed, is_kept=is_main):
+            kept[name].copy_(tensor)
         return self.copy
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from workers.data.render import Encoded
-from workers.nn.likelihood_net import LikelihoodNet, token_log_probs
+from workers.nn.likelihood_net import LikelihoodNet
 from workers.nn.twin import Output, TwinHead
 
 
@@ -44,17 +44,19 @@ class TwinPolicyNet(LikelihoodNet):
         super().__init__(backbone, dropout=dropout, **options)
         self.head: TwinPolicies = TwinPolicies(self.backbone, output=output, dropout=dropout)
 
+    def models(self) -> list[nn.Module]:
+        return [*super().models(), self.head.second]
+
     def forward(self, batch: Sequence[Encoded]) -> Tensor:
         with self.precision():
-            both = [sums(model, batch, self.pad_id) for model in (self.backbone, self.head.second)]
+            both = [self.sums(model, batch) for model in (self.backbone, self.head.second)]
         rewards = torch.stack(both, dim=1)
         if self.reference is None:
             return self.beta * rewards
         with torch.no_grad(), self.precision():
-            known = sums(self.reference, batch, self.pad_id)
+            known = self.sums(self.reference, batch)
         return self.beta * (rewards - known[:, None])
 
-
-def sums(model: Any, batch: Sequence[Encoded], pad_id: int) -> Tensor:
-    """log pi(response) of every item, float32 (n,)."""
-    return torch.stack([part.sum() for part in token_log_probs(model, batch, pad_id)])
+    def sums(self, model: Any, batch: Sequence[Encoded]) -> Tensor:
+        """log pi(response) of every item, float32 (n,)."""
+        return torch.stack([part.sum() for part in self.log_probs(model, batch)])

@@ -23,6 +23,7 @@ class PeerReviewDPO(PeerReview):
 
     title: ClassVar[str] = "Peer review of two policies (DPO)"
     needs: ClassVar[frozenset[str]] = frozenset({"twin_policies"})
+    is_one_pass: ClassVar[bool] = True
     shares_trained: ClassVar[bool] = False
 
     class Config(PeerReview.Config):

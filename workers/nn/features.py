@@ -146,7 +146,7 @@ def _array(path: Path) -> NDArray[np.float32]:
     return found
 
 
-def _identity(net: RewardNet, *, is_marked: bool) -> str:
+def _identity(net: RewardNet, *, is_marked: bool = False) -> str:
     """Which backbone, pooling and way of reading these are: another is another set of features.
 
     Of every tensor its name, its first numbers and the sum of the bits of all, which is exact in any order. The head's

@@ -8,6 +8,8 @@ READS_128, READS_256 = {"max_length": 128}, {"max_length": 256}
 #: A head on features that are read once: many cheap epochs, of which validation keeps one.
 HEAD = {"freeze_backbone": True, "learning_rate": 1e-3, "head_learning_rate": 1e-3, "batch_pairs": 32, "epochs": 20}
 ALL = {"validation_share": 0.0}
+#: Usual for preference training of small pretrained models, taken as they are.
+PRETRAINED = {"epochs": 2, "batch_pairs": 16, "learning_rate": 2e-5}
 FROM_SCRATCH = {"epochs": 2, "batch_pairs": 16, "learning_rate": 1e-3}
 
 ENTRIES: dict[str, Entry] = {
@@ -101,6 +103,19 @@ ENTRIES: dict[str, Entry] = {
         [
             Stage("autoregressive", "autoregressive", READS_256, FROM_SCRATCH),
             Stage("implicit", "implicit", READS_256, FROM_SCRATCH),
+        ],
+        is_causal=True,
+    ),
+    "pretrained": Entry(
+        "ToolRM's HH",
+        rows.toolrm,
+        [
+            Stage("scalar_head, frozen", "scalar_head", READS_128, HEAD),
+            Stage("embedding_linear", "embedding_linear", READS_128, ALL, tells=["head.l2"]),
+            Stage("implicit", "implicit", READS_256, PRETRAINED),
+            Stage("autoregressive", "autoregressive", READS_256, PRETRAINED),
+            Stage("scalar_head, LoRA", "scalar_head", READS_256, {**PRETRAINED, "lora_rank": 8, "learning_rate": 2e-4}),
+            Stage("goal_conditioned", "goal_conditioned", READS_256, PRETRAINED),
         ],
         is_causal=True,
     ),

@@ -8,7 +8,8 @@
 The same MiniLM with the same head scores the same conversations: as rewardbench v1 does (dataset order, batches of
 eight, chosen and rejected in two forwards, padded to the longest; with right and with left padding), in batches of
 similar length, packed, packed with one process a core, and packed in int8. `largest_error` is against each response
-alone without padding, on rewards of the standard deviation `spread`; the ceiling is the best matrix product of the model's own shapes on this machine.
+alone without padding, on rewards of the standard deviation `spread`; the ceiling is the best matrix product of the
+model's own shapes on this machine.
 
 Every way is timed by the clock and by processor time of this process and its children; `foreign` is the share of the
 machine that others took meanwhile. Where that is much, compare processor time.

@@ -105,6 +105,34 @@ def test_a_config_that_cannot_be_read(tmp_path, kind, change) -> None:
     refused(tmp_path, folder, spec, "config|hidden_size")
 
 
+ODD_VALUES = [
+    ("config.json", "num_hidden_layers", 0, "num_hidden_layers 0"),
+    ("config.json", "num_hidden_layers", 10**9, "num_hidden_layers"),
+    ("config.json", "num_hidden_layers", 4000, "tensors"),
+    ("config.json", "num_attention_heads", 0, "could not be read|num_attention_heads"),
+    ("config.json", "vocab_size", 10**9, "does not fit its safetensors"),
+    ("config.json", "head_dim", -1, "head_dim -1"),
+    ("config.json", "max_position_embeddings", -1, "max_position_embeddings -1"),
+    ("config.json", "sliding_window", "wide", "sliding_window 'wide'"),
+    ("config.json", "architectures", [7], "class 7"),
+    ("config.json", "quantization_config", 4, "could not be read"),
+    ("config.json", "id2label", [1], "could not be read"),
+    ("config.json", "model_type", ["llama"], "could not be read"),
+    ("tokenizer_config.json", "model_max_length", -1, "model_max_length -1"),
+    ("tokenizer_config.json", "model_max_length", "long", "model_max_length 'long'"),
+    ("tokenizer_config.json", "pad_token", 5, "could not be read"),
+]
+
+
+@pytest.mark.parametrize(("file", "key", "value", "says"), ODD_VALUES)
+def test_a_value_of_the_wrong_kind_or_size(tmp_path, file, key, value, says) -> None:
+    """Nothing of the size that it names is made, and no trace is all there is to read."""
+    folder, spec = model_folder("classifier", tmp_path / "hf")
+    told = json.loads((folder / file).read_text())
+    (folder / file).write_text(json.dumps({**told, key: value}))
+    refused(tmp_path, folder, spec, says)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_shard_that_is_missing(tmp_path, kind) -> None:
     folder, spec = model_folder(kind, tmp_path / "hf")

@@ -15,6 +15,7 @@ from transformers.models.auto import modeling_auto
 from transformers.utils.hub import cached_file
 
 from workers.errors import JobError
+from workers.nn.config_check import check_files_hold, check_sizes
 from workers.nn.tiny import TINY_NAMES, tiny_backbone, tiny_tokenizer
 
 T = TypeVar("T")
@@ -70,7 +71,11 @@ def read_config(name: str, revision: str | None = None) -> Any:
     """The config of a model by its name, without its weights."""
     place = _place(name)
     auto = transformers.AutoConfig
-    return explained(name, lambda: auto.from_pretrained(place, revision=revision or "main", trust_remote_code=False))
+    config = explained(name, lambda: auto.from_pretrained(place, revision=revision or "main", trust_remote_code=False))
+    check_sizes(name, config)
+    if files := sorted(Path(place).glob("*.safetensors")):
+        explained(name, lambda: check_files_hold(name, config, files))
+    return config
 
 
 def load_classifier(name: str, auto: Any, revision: str | None = None) -> tuple[Any, Any, dict[str, Any]]:
@@ -252,19 +257,35 @@ def _context(config: Any, tokenizer: Any) -> int:
     positions = int(getattr(config, "max_position_embeddings", None) or UNLIMITED)
     if "roberta" in config.model_type or config.model_type == "camembert":
         positions -= int(config.pad_token_id) + 1  # their position numbers begin after the padding id
-    return min(positions, int(tokenizer.model_max_length or UNLIMITED))
+    longest = tokenizer.model_max_length or UNLIMITED
+    if isinstance(longest, bool) or not isinstance(longest, int | float) or not longest >= 1:
+        raise JobError(
+            f"The tokenizer_config.json says model_max_length {longest!r}: a number of tokens is needed.",
+            "Correct it, or take it out: the context then is what config.json says.",
+        )
+    return min(positions, int(min(longest, UNLIMITED)))
 
 
 def explained(name: str, load: Callable[[], T]) -> T:
     """What `load` gives; what goes wrong as a JobError in plain words."""
     try:
         return load()
-    except (OSError, ValueError, ImportError, KeyError, SafetensorError, StrictDataclassError) as error:
-        if isinstance(error, SafetensorError):
-            raise JobError(
-                f"A safetensors file of {name} is damaged, or was not copied whole: {error}", "Get its files again."
-            ) from error
+    except JobError:
+        raise
+    except SafetensorError as error:
+        raise JobError(
+            f"A safetensors file of {name} is damaged, or was not copied whole: {error}", "Get its files again."
+        ) from error
+    except (OSError, ValueError, ImportError, KeyError, StrictDataclassError) as error:
         raise _explanation(name, str(error)) from error
+    except Exception as error:  # transformers takes most of config.json as it stands, and fails over it anywhere
+        if "memory" in str(error).lower():
+            raise
+        said = str(error).strip().partition("\n")[0][:300]
+        raise JobError(
+            f"The files of {name} could not be read: {type(error).__name__}: {said}",
+            "Usually a value in its config.json or tokenizer_config.json is of the wrong kind: get its files again.",
+        ) from error
 
 
 def _explanation(name: str, text: str) -> JobError:
@@ -291,7 +312,7 @@ def _explanation(name: str, text: str) -> JobError:
             f"There is no backbone called {name}.",
             "Give a Hugging Face id such as answerdotai/ModernBERT-base, the path of a local folder, or minilm.",
         )
-    return JobError(f"The backbone {name} could not be loaded: {text.splitlines()[0]}", "Check its files.")
+    return JobError(f"The backbone {name} could not be loaded: {(text.splitlines() or [''])[0]}", "Check its files.")
 
 
 def _no_safetensors(name: str) -> JobError:

@@ -85,8 +85,10 @@ def find(
             raise JobError("wrong_token is compared with right_token, which is empty.", "Give right_token too.")
         return find_logit(name, revision, right, wrong, wanted=wanted, template=template)
     told = raw_config(name, revision)
-    architectures = told["architectures"] if told else getattr(read_config(name, revision), "architectures", None)
-    named = (architectures or ["none"])[0]
+    architectures = told.get("architectures") if told else getattr(read_config(name, revision), "architectures", None)
+    named = architectures[0] if isinstance(architectures, list) and architectures else "none"
+    if not isinstance(named, str):
+        raise JobError(f"The config.json of {name} names the class {named!r}.", "Get its files again.")
     if not named.endswith((SEQUENCE, TOKEN)) or has_head_of_its_own(name, revision, named):
         return find_public(name, revision, named, wanted=wanted, template=template)
     return _find_classifier(name, revision, named, template)

@@ -147,6 +147,31 @@ def test_a_shared_prompt_stands_in_the_row_once() -> None:
     assert len(lay_out([items[0], cut]).ids) == 22 + 19
 
 
+def test_a_response_without_a_token_is_read_at_the_end_of_its_prompt() -> None:
+    """A chat template that closes no turn leaves nothing of an empty response."""
+    net, prompt = make_net(), np.arange(5, 25).astype(np.int32)
+    told = Encoded(np.concatenate([prompt, [30, 31]]).astype(np.int32), 2)
+    items = [told, Encoded(prompt, 0), Encoded(prompt, 0)]
+    with torch.inference_mode():
+        alone = torch.cat([net.outputs_of(net._padded([item])) for item in items])
+        assert (alone - net(items)).abs().max() < 1e-5
+    assert alone[0] != alone[1]
+
+
+def test_other_activations_are_left_to_transformers() -> None:
+    net = make_net()
+    assert is_packable_causal(net.backbone)
+    assert not is_packable_causal(LlamaModel(LlamaConfig(**SHAPE, hidden_act="gelu")))
+
+
+def test_a_model_in_double_precision_stays_in_it() -> None:
+    net, items = make_net().double(), make_items()
+    with torch.inference_mode():
+        found = net.pooled(items)
+        assert found.dtype == torch.float64
+        assert (found - torch.cat([net._padded([item]) for item in items])).abs().max() < 1e-12
+
+
 def test_batches_and_order_change_no_reward() -> None:
     net, items = make_net(), make_items(1, 12)
     with torch.inference_mode():

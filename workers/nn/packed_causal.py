@@ -38,6 +38,8 @@ def is_packable_causal(model: Any) -> bool:
         return False
     if config.model_type == "mistral" and getattr(config, "sliding_window", None) is not None:
         return False
+    if getattr(config, "hidden_act", "silu") not in ("silu", "swish"):
+        return False
     windows = [getattr(layer.self_attn, "sliding_window", None) for layer in model.layers]
     return not any(windows) and getattr(model.rotary_emb, "rope_type", "default") in FIXED_ROPE
 
@@ -81,10 +83,13 @@ def prompt_key(item: Encoded) -> bytes:
 
 
 def lay_out(batch: Sequence[Encoded]) -> Row:
-    """Each prompt that several items share once, before its responses; the other items whole."""
+    """Each prompt that several items share once, before its responses; the other items whole.
+
+    So are those without a token of a response: a segment of nothing would have no last token.
+    """
     groups: dict[bytes, list[int]] = {}
     for number, item in enumerate(batch):
-        groups.setdefault(prompt_key(item), []).append(number)
+        groups.setdefault(prompt_key(item) if item.n_response else b"", []).append(number)
     parts: list[Tensor] = []
     positions: list[Tensor] = []
     segments: list[Segment] = []
@@ -204,7 +209,8 @@ def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 def _attend(attention: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Each of the last len(q) tokens over itself and all before it; (tokens, heads, head width)."""
     n_shared = q.shape[1] // k.shape[1]
-    q, k, v = (t.float().transpose(0, 1)[None] for t in (q, k, v))
+    given = q.dtype
+    q, k, v = (t.to(torch.promote_types(t.dtype, torch.float32)).transpose(0, 1)[None] for t in (q, k, v))
     if n_shared > 1:
         k, v = k.repeat_interleave(n_shared, dim=1), v.repeat_interleave(n_shared, dim=1)
     mask = None
@@ -213,7 +219,7 @@ def _attend(attention: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     is_whole = q.shape[2] == k.shape[2]
     with torch.autocast("cpu", enabled=False):
         found = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=is_whole, scale=attention.scaling)
-    return found[0].transpose(0, 1)
+    return found[0].transpose(0, 1).to(given)
 
 
 def _pool(states: Tensor, item: Encoded, how: Pooling) -> Tensor:

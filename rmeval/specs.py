@@ -107,15 +107,18 @@ def check_fit(job: Any, spec: dict[str, Any], reward_model: RewardModel | None) 
 
 
 def check_references(project: Project, spec: dict[str, Any]) -> None:
-    """Every model and checkpoint a spec names must be of its project. Fields mean the same in every job."""
-    if spec.get("reward_model"):
+    """Every model and checkpoint a spec names must be of its project. Fields mean the same in every job.
+
+    An empty text names nothing, and is refused like any other that is no uid.
+    """
+    if spec.get("reward_model") is not None:
         check_reward_model(project, spec["reward_model"], "/spec/reward_model")
-    if spec.get("checkpoint"):
+    if spec.get("checkpoint") is not None:
         check_checkpoint(project, spec["checkpoint"], "/spec/checkpoint")
     for index, uid in enumerate(spec.get("checkpoints") or []):
         check_checkpoint(project, uid, f"/spec/checkpoints/{index}")
-    for name in ("start_from", "earlier", "later"):
-        if spec.get(name):
+    for name in ("start_from", "earlier", "later", "implicit"):
+        if spec.get(name) is not None:
             check_checkpoint(project, spec[name], f"/spec/{name}")
 
 
@@ -133,3 +136,8 @@ def check_sources(
         )
     for index, source in enumerate(spec.get("evaluate_on") or []):
         check_source(project, source, f"/spec/evaluate_on/{index}")
+    if spec.get("reannotated"):
+        check_source(project, spec["reannotated"], "/spec/reannotated", needs_preferences=needs_preferences)
+    places = spec["settings"] if isinstance(spec.get("settings"), list) else []
+    for index, place in enumerate(places):
+        check_source(project, place["source"], f"/spec/settings/{index}/source")

@@ -10,9 +10,12 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class SpecModel(BaseModel):
-    """Base of every job spec, family config and objective config: immutable, and an unknown key is an error."""
+    """Base of every job spec, family config and objective config: immutable, and an unknown key is an error.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    So is a number that is none or has no end, also as a text ("nan", "1e999"): neither JSON nor PostgreSQL keeps it.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def parse_spec(model: type[M], raw: Any, *, at: str = "") -> M:

@@ -65,10 +65,15 @@ def backbone_check(
 def _name_check(name: str, *, model_dirs: list[Path], at: str, what: str = "backbone") -> None:
     if not name or name in BUILT_IN:
         return
-    folder = Path(name).expanduser()
-    if not is_path(name) and not folder.exists():
+    unknown = refused_backbone(f"There is no {what} called {name}. {ALLOWED_NAMES}", at, "unknown_backbone")
+    try:
+        folder = Path(name).expanduser()
+        is_here = folder.exists()
+    except (OSError, RuntimeError) as error:  # a name too long for a file; the home of nobody
+        raise unknown from error
+    if not is_path(name) and not is_here:
         if not is_hub_id(name):
-            raise refused_backbone(f"There is no {what} called {name}. {ALLOWED_NAMES}", at, "unknown_backbone")
+            raise unknown
         return
     if not any(folder.resolve().is_relative_to(allowed) for allowed in model_dirs):
         detail = (

@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from annotator.models import Dataset, Project
-from rmeval.models import Run
+from rmeval.models import Checkpoint, RewardModel, Run
 from tests.api.engine_runs import (
     RATED,
     Outcome,
@@ -58,6 +58,8 @@ SPECS: dict[str, tuple[str, dict[str, Any], set[str]]] = {
     "a rule trained": ("length", {}, {"/spec/reward_model"}),
     "a checkpoint that is none": ("scalar_head", {"start_from": "nope"}, {"/spec/start_from"}),
     "an edge that is no number": ("scalar_head", {"max_grad_norm": float("inf")}, {"/spec"}),
+    "an edge without end, as a text": ("scalar_head", {"max_grad_norm": "9" * 400}, {"/spec/max_grad_norm"}),
+    "a rate that is no number, as a text": ("scalar_head", {"learning_rate": "nan"}, {"/spec/learning_rate"}),
 }  # fmt: skip
 
 
@@ -79,6 +81,71 @@ def test_odd_settings_are_refused(name: str, project: Project) -> None:  # noqa:
     assert not Run.objects.exists()
 
 
+EMPTY = [
+    ("score", {"checkpoint": ""}, "/spec/checkpoint"),
+    ("evaluate", {"checkpoint": ""}, "/spec/checkpoint"),
+    ("export_checkpoint", {"checkpoint": "", "source": None}, "/spec/checkpoint"),
+    ("train_rm", {"reward_model": ""}, "/spec/reward_model"),
+    ("implicit_study", {"checkpoint": str(uuid4()), "implicit": "x"}, "/spec/checkpoint"),
+]
+
+
+@pytest.mark.parametrize(("kind", "spec", "pointer"), EMPTY)
+def test_a_reference_that_names_nothing_is_refused(
+    kind: str,
+    spec: dict[str, Any],
+    pointer: str,
+    project: Project,  # noqa: F811
+) -> None:
+    source = {"dataset": str(stored(project, pairs(4)).uid)}
+    usual: dict[str, Any] = {"source": source}
+    if kind == "implicit_study":
+        usual = {"settings": [{"name": "all", "kind": "train", "source": source}]}
+    full = {name: value for name, value in {**usual, **spec}.items() if value is not None}
+    found = submit(Api(project), project, kind, full)
+    assert (found.status, found.pointers) in ((404, {pointer}), (422, {pointer})), found.answer
+    assert not Run.objects.exists()
+
+
+def test_a_study_of_two_checkpoints_looks_for_both_and_for_every_source(project: Project) -> None:  # noqa: F811
+    rows = stored(project, pairs())
+    own = checkpoint(rows, "scalar_head")
+    settings = [{"name": "all", "kind": "train", "source": {"dataset": str(rows.uid)}}]
+    full = {"checkpoint": own, "implicit": str(uuid4()), "settings": settings}
+    found = submit(Api(project), project, "implicit_study", full)
+    assert (found.status, found.pointers) == (404, {"/spec/implicit"})
+    other = str(Checkpoint.objects.create(reward_model=RewardModel.objects.get(), number=9).uid)
+    settings.append({"name": "none", "kind": "in_distribution", "source": {"dataset": str(uuid4())}})
+    found = submit(Api(project), project, "implicit_study", {**full, "implicit": other})
+    assert (found.status, found.pointers) == (404, {"/spec/settings/1/source"})
+
+
+def test_an_audit_looks_for_the_pairs_that_were_judged_again(project: Project) -> None:  # noqa: F811
+    rows = stored(project, pairs(60))
+    model = register(Api(project), project, "embedding_linear", {})
+    full = {"source": {"dataset": str(rows.uid)}, "reward_model": model, "reannotated": {"dataset": str(uuid4())}}
+    found = submit(Api(project), project, "audit_labels", full)
+    assert (found.status, found.pointers) == (404, {"/spec/reannotated"})
+
+
+@pytest.mark.parametrize("name", ["ñ" * 200, "~nobody-of-this-name/model", "a/" + "b" * 250])
+def test_names_that_no_file_can_have_are_no_models(name: str, project: Project) -> None:  # noqa: F811
+    api = Api(project)
+    found = submit(api, project, "import_rm", {"model": name})
+    assert (found.status, found.pointers) == (422, {"/spec/model"})
+    body = {"name": "x", "family": "scalar_head", "config": {"backbone": name}}
+    answer = api.post(f"projects/{project.uid}/reward-models/", body)
+    assert answer.status_code == 422, answer.content
+
+
+def test_weights_that_are_no_numbers_are_refused(project: Project) -> None:  # noqa: F811
+    config = {"attributes": ["charm", "wit"], "weights": {"charm": "nan"}}
+    body = {"name": "x", "family": "multi_attribute", "config": {"backbone": "tiny-encoder", **config}}
+    answer = Api(project).post(f"projects/{project.uid}/reward-models/", body)
+    assert answer.status_code == 422, answer.content
+    assert [error["pointer"] for error in answer.json()["errors"]] == ["/config/weights/charm"]
+
+
 def study(project: Project, **spec: Any) -> Outcome:  # noqa: F811
     api = Api(project)
     rows = stored(project, pairs())
@@ -93,6 +160,8 @@ def study(project: Project, **spec: Any) -> Outcome:  # noqa: F811
     [
         {"question": "learning_curve", "shares": [0.5, 1.0], "settings": {"validation_share": 0}},
         {"question": "learning_curve", "shares": []},
+        {"question": "learning_curve", "shares": ["nan", 1.0]},
+        {"question": "learning_curve", "shares": [0.5, "-inf"]},
         {"question": "learning_curve", "shares": [0.5, 1.0], "settings": {"nope": 1}},
         {"question": "grid", "grid": {"nope": [1, 2]}},
         {"question": "grid", "grid": {"config.nope": [1, 2]}},

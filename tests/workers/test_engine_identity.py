@@ -6,6 +6,7 @@ import torch
 from tests.workers.making import make_pairs, turn
 from workers.families import FAMILIES
 from workers.nn.features import _identity
+from workers.nn.net import set_dropout
 from workers.nn.units import Keys, UnitData, read_units
 from workers.nn.validation import pair_validation
 from workers.objectives import OBJECTIVES
@@ -22,6 +23,19 @@ def test_one_number_anywhere_makes_another_backbone() -> None:
     with torch.no_grad():
         widest = max(net.backbone.parameters(), key=torch.numel)
         widest.view(-1)[-1] += 1e-3
+    assert _identity(net) != before
+
+
+def test_another_reading_of_positions_makes_another_backbone_and_dropout_does_not() -> None:
+    """Two folders may hold the same tensors: a longer context by scaled rotations changes every vector."""
+    family = FAMILIES.get("scalar_head")
+    config = parse_spec(family.Config, {"backbone": "tiny-causal"})
+    net = family.net(config, family.load_backbone(config))  # type: ignore[attr-defined]
+    before = _identity(net)
+    net.backbone.config._name_or_path = "elsewhere"
+    set_dropout(net.backbone, 0.3)
+    assert _identity(net) == before
+    net.backbone.config.rope_parameters = {"rope_type": "linear", "factor": 4.0, "rope_theta": 1e4}
     assert _identity(net) != before
 
 

@@ -20,6 +20,7 @@ from workers.nn.units import Features, UnitData
 
 BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 ADVICE = "Lower token_budget (it changes no result) or max_length, or choose a smaller backbone."
+NAMES_ALONE = frozenset({"_name_or_path", "transformers_version"})
 KEPT = 4
 """Sets of features in one folder: a study over more backbones or lengths than this makes some of them again."""
 
@@ -151,9 +152,11 @@ def _identity(net: RewardNet, *, is_marked: bool = False) -> str:
 
     Of every tensor its name, its first numbers and the sum of the bits of all, which is exact in any order. The head's
     count only where a net with a way of its own reads more than the text, so that another seed has the same features.
+    Besides them what is in no tensor: rotations of positions, heads, activations. Dropout does nothing here.
     """
+    told = {n: v for n, v in net.backbone.config.to_dict().items() if n not in NAMES_ALONE and "drop" not in n}
     way = (type(net).__qualname__, net.pooling, net.head.needs_prompt, net.head.prompt_at_mark, net.dtype)
-    digest = hashlib.sha256(repr(way).encode())
+    digest = hashlib.sha256(repr((way, sorted(told.items()))).encode())
     needs_head = is_marked and type(net).features is not RewardNet.features
     for name, tensor in (net if needs_head else net.backbone).state_dict().items():
         digest.update(name.encode())

@@ -7,7 +7,7 @@ from typing import Any
 from django.conf import settings
 
 from annotator.errors import DomainError
-from rmeval.labelled import stream_labelled
+from rmeval.labelled import labelled_sha256, stream_labelled
 from rmeval.models import Checkpoint, RewardModel, Run
 from rmeval.raters import rater_pairs, rater_source
 from rmeval.report import RunReport
@@ -57,7 +57,7 @@ class DatabaseJobContext:
             self.remember_data(source)
             return source.stream_pairs()
         if name == "labelled":
-            self.remember_data(source)
+            self.remember_data(source, of="labelled responses")
             return stream_labelled(source)
         if name == "responses":
             checkpoint, extra = self.checkpoint_row(query["checkpoint"]), query.get("extra", "")
@@ -153,13 +153,14 @@ class DatabaseJobContext:
             raise JobError("The checkpoint of this run is gone.", hint="Choose another checkpoint.")
         return found
 
-    def remember_data(self, source: PairSource) -> None:
+    def remember_data(self, source: PairSource, of: str = "pairs") -> None:
         """Keep what the run read, by hash, so that it can be repeated and a changed source is noticed."""
         name = "data" if self.is_main(source) else "further_data"
         known = self.run.environment.get(name, {})
         if known.get("uid") == str(source.uid) and not source.edits:
             return
-        run_environment(run=self.run, **{name: source.told()})
+        told = source.told("" if of == "pairs" else labelled_sha256(source))
+        run_environment(run=self.run, **{name: {**told, "of": of}})
 
     def is_main(self, source: PairSource) -> bool:
         """Is this the source of the run, and not one that it looks at besides?"""

@@ -1,5 +1,7 @@
 """Single responses with what their metadata says of them: ratings by attribute, steps with labels, a reference."""
 
+import hashlib
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -28,6 +30,18 @@ def stream_labelled(source: PairSource) -> Iterator[LabelledResponse]:
             source=str(source.uid),
             meta={**example_meta, **meta},
         )
+
+
+def labelled_sha256(source: PairSource) -> str:
+    """Identity of labelled responses: texts, ratings, steps with their labels, and references, in stored order."""
+    digest = hashlib.sha256()
+    columns = ("example__content_hash", "messages", "meta", "example__meta")
+    rows = source.responses().order_by("example_id", "number").values_list(*columns)
+    for content, messages, meta, example_meta in rows.iterator(chunk_size=CHUNK):
+        told = [messages, ratings_of(meta), *steps_of(meta), reference_of(example_meta)]
+        digest.update(bytes(content))
+        digest.update(json.dumps(told, sort_keys=True).encode())
+    return digest.hexdigest()
 
 
 def ratings_of(meta: Mapping[str, Any]) -> dict[str, float]:

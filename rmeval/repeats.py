@@ -26,9 +26,9 @@ def compared_with_parent(run: Run) -> list[Compared]:
     if parent is None or parent.kind != run.kind or not run.result or not parent.result:
         return []
     found = []
-    data = [(one.environment.get("data") or {}).get("sha256") for one in (run, parent)]
-    if all(data):
-        found.append(compared("data", data[0] == data[1]))
+    mine, theirs = (one.environment.get("data") or {} for one in (run, parent))
+    if mine.get("sha256") and theirs.get("sha256") and mine.get("of", "pairs") == theirs.get("of", "pairs"):
+        found.append(compared("data", mine["sha256"] == theirs["sha256"]))
     weights = [weights_of(one) for one in (run, parent)]
     if all(weights):
         found.append(compared("weights", weights[0] == weights[1]))

@@ -199,9 +199,10 @@ class PairSource:
             digest.update(f"strengths {audit_table(self.strengths).sha256}".encode())
         return digest.hexdigest()
 
-    def told(self) -> dict[str, Any]:
-        """What is kept of it with a run that read it."""
-        facts: dict[str, Any] = {"kind": self.kind, "uid": str(self.uid), "name": self.name, "sha256": self.sha256()}
+    def told(self, sha256: str = "") -> dict[str, Any]:
+        """What is kept of it with a run that read it; the hash is that of its pairs, where no other is given."""
+        facts: dict[str, Any] = {"kind": self.kind, "uid": str(self.uid), "name": self.name}
+        facts["sha256"] = sha256 or self.sha256()
         if self.edits:
             facts["edits"] = edit_counts(self.standing)
         if self.strengths:

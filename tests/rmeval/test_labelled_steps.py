@@ -1,20 +1,23 @@
 """From a file with labelled steps or reference answers to a trained reward model and its scores in the database."""
 
+import hashlib
 import io
 import json
 from typing import Any
 
 import pytest
+from django.urls import reverse
 from django.utils import timezone
 
-from annotator.models import Dataset, Project
+from annotator.models import Dataset, Project, Role
 from annotator.services.datasets import ImportRequest
 from annotator.services.uploads import dataset_import_file
-from rmeval.labelled import stream_labelled
+from rmeval.labelled import labelled_sha256, stream_labelled
 from rmeval.models import Run, Score
 from rmeval.services.reward_models import reward_model_register
 from rmeval.services.submission import run_submit
 from rmeval.sources import PairSource, reference_of
+from tests.rmeval.test_pages import client_of
 from workers.data.rows import Limits
 from workers.tasks import run_job
 
@@ -82,6 +85,45 @@ def test_references_go_all_the_way(project: Project, sent: list[tuple[str, str]]
     scores = trained_and_scored(dataset, "reference_verifier")
     assert len(scores) == 24
     assert all(0 < score.parts["probability"] < 1 for score in scores)
+
+
+def test_the_hash_of_labelled_data_covers_texts_labels_and_references(project: Project) -> None:
+    """Steps without any pair are data too: another label, step, rating or reference is another hash."""
+    rows = [
+        {"prompt": f"q {i}", "steps": ["one", "two"], "step_labels": [1, 0], "correct": 1, "reference_answer": "2"}
+        for i in range(3)
+    ]
+    source = PairSource(dataset=imported(project, rows))
+    known = labelled_sha256(source)
+    assert labelled_sha256(source) == known
+    assert not source.pairs().exists()
+    response = source.responses().earliest("pk")
+    before = response.meta
+    for change in ({"step_labels": [1, 1]}, {"steps": ["one", "2"]}, {"correct": 0}, {"quality": 3}):
+        response.meta = {**before, **change}
+        response.save()
+        assert labelled_sha256(source) != known, change
+    response.meta = {**before, "source": "a name is no label"}
+    response.save()
+    assert labelled_sha256(source) == known
+    response.example.meta = {"reference": "3"}
+    response.example.save()
+    assert labelled_sha256(source) != known
+
+
+def test_a_run_keeps_the_hash_of_the_labels_that_it_read(project: Project, sent: list[tuple[str, str]]) -> None:
+    rows = [{"prompt": f"q {i}", "steps": ["one", "two"], "step_labels": [1, i % 2]} for i in range(12)]
+    dataset = imported(project, rows)
+    model = reward_model_register(
+        project=project, name="m", family="process", config={"backbone": "tiny-causal"}, user=None
+    )
+    source = {"dataset": str(dataset.uid)}
+    trained = run(project, "train_rm", reward_model=str(model.uid), source=source, max_steps=1)
+    data = trained.environment["data"]
+    assert data["sha256"] == labelled_sha256(PairSource(dataset=dataset))
+    assert data["sha256"] != hashlib.sha256().hexdigest()
+    page = client_of(project, Role.RESEARCHER).get(reverse("rmeval:run-detail", args=[trained.uid])).content.decode()
+    assert f'{data["sha256"]}</code> <span class="muted">of the source: its texts, ratings, steps' in page
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,10 @@ LABELS = {
     "n_response_cut": "Responses cut",
     "n_scored": "Responses scored",
     "n_left_out": "Pairs left out",
+    "n_seeds": "Seeds",
     "seconds": "Time",
+    "ece": "Calibration error (ECE)",
+    "probe_difference": "Largest difference of a probe's reward",
 }
 #: Subjects in the order people look for them, with the names that belong there, in their order.
 #: The database keeps no order of a job's result.
@@ -57,11 +60,23 @@ REST = "Other"
 ELSEWHERE = frozenset(
     {
         *("checkpoint", "versions", "hardware", "environment", "slices", "calibration", "rewards"),
-        *("encoded_sha256", "data_sha256", "table", "strengths", "strength_groups", "u_shape", "groups", "suspects"),
+        *(
+            "encoded_sha256",
+            "data_sha256",
+            "prompts_sha256",
+            "table",
+            "strengths",
+            "strength_groups",
+            "u_shape",
+            "groups",
+            "suspects",
+        ),
     }
 )
 #: What the token ids and targets are called by that a training read; the second in runs of before.
 ENCODED = ("encoded_sha256", "data_sha256")
+#: What the page of a study shows, with the words and the bounds that these figures need.
+OF_A_STUDY = frozenset({"arms", "runs", "means", "differences", "marginals", "by_source"})
 #: Nested results whose parts belong to different subjects.
 OPENED = frozenset({"scoring"})
 

@@ -27,6 +27,8 @@ def source_chart(by_source: dict[str, Any], figure: str, *, n_seeds: int) -> Run
         return None
     is_rate = figure == "accuracy"
     rows = [{"name": f"{source}: {arm}", **mean} for source, arm, mean, _ in cells[:MOST_DRAWN]]
+    for row in rows if not is_rate else ():
+        row["low"] = row["low"] and max(0.0, row["low"])  # no calibration error is below zero
     layers = dots_above(rows, points=[], metric=figure if is_rate else "ECE", is_rate=is_rate)
     label = "; ".join(f"{row['name']} {row['value']:.3f}" for row in rows)
     better = "" if is_rate else " Less is better."

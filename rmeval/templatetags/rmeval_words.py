@@ -59,7 +59,10 @@ def mean_of(mean: dict[str, Any], is_rate: bool, is_difference: bool = False) ->
     n = format_html('<span class="n">n = {} run{}</span>', mean["n"], "" if mean["n"] == 1 else "s")
     if mean["low"] is None:
         return format_html("<b>{}</b>{} {}, no interval", show(mean["value"]), unit, n)
-    ends = show(mean["low"]), show(mean["high"])
+    low, high = mean["low"], mean["high"]
+    if is_rate and not is_difference:
+        low, high = max(0.0, low), min(1.0, high)  # Student's t knows no bounds, a share has two
+    ends = show(low), show(high)
     return format_html('<b>{}</b>{} <span class="interval">[{}, {}]</span> {}', show(mean["value"]), unit, *ends, n)
 
 

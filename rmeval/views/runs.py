@@ -21,7 +21,7 @@ from rmeval.keyset import keyset_page
 from rmeval.models import Checkpoint, Run
 from rmeval.repeats import compared_with_parent
 from rmeval.run_charts import RunChart, run_charts
-from rmeval.run_results import ENCODED, result_groups
+from rmeval.run_results import ENCODED, OF_A_STUDY, ResultGroup, result_groups
 from rmeval.selectors.leaderboards import kept_rate
 from rmeval.selectors.runs import run_eta_s, run_list, run_log, run_relatives
 from rmeval.selectors.waiting import waiting_notes
@@ -67,7 +67,7 @@ def run_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
     if part != "charts":
         context |= {
             "eta_s": run_eta_s(run=run, now=now),
-            "result": result_groups(run.result or {}),
+            "result": shown_result(run),
             "encoded_sha256": next(((run.result or {})[name] for name in ENCODED if name in (run.result or {})), ""),
             "interval_rate": kept_rate((run.result or {}).get("accuracy")),
             "waits_for": waiting_notes([run], now=now).get(run.pk, ""),
@@ -83,6 +83,12 @@ def run_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
         context |= {"charts": [*own_charts(run), *run_charts(run)], "log": run_log(run=run)[::-1]}
     template = f"rmeval/run_detail.html#{part}" if part in {"progress", "charts", "audit"} else "rmeval/run_detail.html"
     return render(request, template, context)
+
+
+def shown_result(run: Run) -> list[ResultGroup]:
+    """The figures of a run; a study has a page of its own for most of its."""
+    hidden = OF_A_STUDY if run.kind == "train_study" else frozenset()
+    return result_groups({name: value for name, value in (run.result or {}).items() if name not in hidden})
 
 
 def own_charts(run: Run) -> list[RunChart]:

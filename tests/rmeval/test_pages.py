@@ -208,7 +208,6 @@ def test_nothing_is_shown_in_raw_words(
     page = lead.get(reverse("rmeval:run-detail", args=[run.uid])).content.decode()
     assert "<h1>Evaluate a checkpoint: shorter</h1>" in page
     assert "<dd>topic, rank</dd>" in page
-    assert "Run again" in page
     assert ">Retry<" not in page
     for word in ("<h3>Accuracy</h3>", "<h3>Data</h3>", "<h3>Speed</h3>", "sha256", "Versions", "Hardware", "Seed"):
         assert word in page

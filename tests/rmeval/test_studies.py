@@ -278,3 +278,22 @@ def test_no_difference_is_an_answer(model: RewardModel, lead: Client) -> None:
     page = page_of(lead, run)
     assert "usual has the highest mean, but is not shown to be better than the other." in page
     assert 'class="callout ok"' not in page
+
+
+def test_no_interval_of_an_accuracy_leaves_its_bounds(model: RewardModel, lead: Client) -> None:
+    """Student's t over two seeds that are far apart reaches beyond 0 and 1; a difference may."""
+    run = finished(model, {"arms": [{"name": "a"}, {"name": "b"}], "n_seeds": 2}, lambda i, seed: 0.3 + 0.4 * seed * i)
+    page = page_of(lead, run)
+    assert "<b>50.0%</b> <span" in page
+    assert "[0.0%, 100.0%]" in page
+    assert "[-234.1, +274.1]" in page
+
+
+def test_the_run_of_a_study_tells_its_seeds_and_leaves_figures_to_its_page(model: RewardModel, lead: Client) -> None:
+    run = finished(model, {"arms": [{"name": "a"}, {"name": "b"}], "n_seeds": 3}, lambda i, seed: 0.7 + 0.1 * i)
+    page = lead.get(reverse("rmeval:run-detail", args=[run.uid])).content.decode()
+    assert "<dt>Seed</dt><dd><code>0</code> to <code>2</code>" in page
+    assert "nothing here is drawn at random" not in page
+    assert "Answer, plots and table of this study" in page
+    assert "Means: " not in page
+    assert "no verdicts or labels were read" in page  # this run is made by hand: it read nothing

@@ -8,9 +8,11 @@ from django import forms
 from annotator.models import Dataset, Project, Queue, QueueRater, Snapshot
 from annotator.services.snapshot_rows import rater_pseudonym
 from rmeval.conversation_text import read_messages
+from rmeval.raters import RaterSource, known_raters, rater_source
 from rmeval.spec_forms import SuggestInput
+from workers.person import LEAST_PAIRS, MOST_PAIRS, USUAL_PAIRS
 
-FIELDS = ("person_source", "person_rater", "person_rater_key", "person_pairs")
+FIELDS = ("person_source", "person_rater", "person_rater_key", "person_n_pairs", "person_pairs")
 ROLES = {"prompt": "user", "chosen": "assistant", "rejected": "assistant"}
 EXAMPLE = '{"prompt": "Why?", "chosen": "Because it is so.", "rejected": "No."}'
 MOST_NAMED = 100
@@ -30,6 +32,14 @@ class PersonFields(forms.Form):
     person_rater_key = forms.CharField(
         label="Metadata key of the rater", max_length=100, required=False, help_text="For a dataset alone."
     )
+    person_n_pairs = forms.IntegerField(
+        label="Pairs of the rater",
+        min_value=LEAST_PAIRS,
+        max_value=MOST_PAIRS,
+        required=False,
+        widget=forms.NumberInput({"placeholder": USUAL_PAIRS}),
+        help_text=f"At most so many, spread evenly over all. Empty: {USUAL_PAIRS}.",
+    )
     person_pairs = forms.CharField(
         label="Or pairs",
         max_length=400_000,
@@ -38,10 +48,14 @@ class PersonFields(forms.Form):
         help_text=f"Two or more, as a JSON list or one a line: <code>{EXAMPLE}</code>",
     )
 
+    project: Project
+
     def offer(self, project: Project) -> None:
         """Put the places and raters of the project into the fields."""
         self.fields["person_source"].choices = [("", "–"), *places(project)]  # type: ignore[attr-defined]
         self.fields["person_rater"].widget = SuggestInput(known_names(project))
+        self.fields["person_rater_key"].widget = SuggestInput(metadata_keys(project))
+        self.project = project
 
     @property
     def has_person(self) -> bool:
@@ -52,6 +66,26 @@ class PersonFields(forms.Form):
             return read_pairs(self.cleaned_data["person_pairs"])
         except ValueError as error:
             raise forms.ValidationError(str(error)) from error
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        if chosen := cleaned.get("person_source"):
+            kind, _, uid = chosen.partition(":")
+            self.clean_place(rater_source(self.project, {kind: uid}), cleaned)
+        return cleaned
+
+    def clean_place(self, place: RaterSource, cleaned: dict[str, Any]) -> None:
+        """What is left out beside a place is asked for with what is known there."""
+        key = cleaned.get("person_rater_key") or None
+        if place.dataset and not key:
+            known = ", ".join(place.dataset.metadata_keys) or "none"
+            self.add_error(
+                "person_rater_key",
+                f"Name the key of the metadata under which {place.name} names its raters. Keys there: {known}.",
+            )
+        elif not cleaned.get("person_rater"):
+            told = ", ".join(f"{name} ({n} pairs)" for name, n in known_raters(place, key))
+            self.add_error("person_rater", f"Name the rater. Those with most pairs there: {told or 'none'}.")
 
     def person(self) -> dict[str, Any] | None:
         """The part of the spec, as far as something is filled in."""
@@ -64,6 +98,7 @@ class PersonFields(forms.Form):
             "source": {kind: uid} if uid else None,
             "rater": given["person_rater"] or "",
             "rater_key": given["person_rater_key"] or None,
+            **({"n_pairs": given["person_n_pairs"]} if given["person_n_pairs"] else {}),
         }
 
 
@@ -83,6 +118,7 @@ def person_texts(person: dict[str, Any] | None) -> dict[str, str]:
         "person_source": ":".join(source) if source else "",
         "person_rater": person.get("rater") or "",
         "person_rater_key": person.get("rater_key") or "",
+        "person_n_pairs": "" if pairs else str(person.get("n_pairs") or ""),
         "person_pairs": "\n".join(json.dumps(pair, ensure_ascii=False) for pair in pairs),
     }
 
@@ -134,3 +170,10 @@ def known_names(project: Project) -> list[str]:
     rows = QueueRater.objects.filter(queue__project=project).order_by("rater").distinct("rater")
     uids = rows.values_list("rater__uid", flat=True)[:MOST_NAMED]
     return [rater_pseudonym(project.uid, uid) for uid in uids]
+
+
+def metadata_keys(project: Project) -> list[str]:
+    """Keys of the metadata of the project's datasets, one of which may name the rater."""
+    rows = Dataset.objects.filter(project=project, deleted_at=None, state="ready", n_preferences__gt=0)
+    found = {key for keys in rows.order_by("-pk").values_list("metadata_keys", flat=True)[:200] for key in keys}
+    return sorted(found)[:MOST_NAMED]

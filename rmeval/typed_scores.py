@@ -6,8 +6,12 @@ from typing import Any
 from uuid import UUID
 
 from rmeval.models import Checkpoint, Run
+from workers.families import FAMILIES
+from workers.person import takes_pairs
 
 BAR = 100
+COUNTS = frozenset({"n_context", "k_star"})
+"""Whole numbers that count or name something: no reward, so no sign and no bar."""
 SHOWN_TOKENS = 3000
 TITLES = {
     "attributes": "Attributes",
@@ -23,6 +27,9 @@ LABELS = {
     "sd": "Standard deviation",
     "probability": "Probability of right",
     "n_context": "Pairs of the person",
+    "k_star": "Surest head",
+    "mu": "Means of the heads",
+    "sigma": "Spreads of the heads",
 }
 
 
@@ -116,6 +123,8 @@ class TypedScores:
     responses: list[str]
     models: list[ModelScores]
     person: str = ""
+    impersonal: list[ModelScores] = field(default_factory=list)
+    """Models that were chosen, and not asked, as they know nobody."""
 
 
 def typed_scores(run: Run) -> TypedScores | None:
@@ -127,7 +136,13 @@ def typed_scores(run: Run) -> TypedScores | None:
     names = {str(c.uid): c for c in known.select_related("reward_model")}
     texts = [" ".join(turn["content"] for turn in text["messages"]) for text in run.spec["responses"]]
     models = [model_scores(row, names.get(row["checkpoint"])) for row in rows]
-    return TypedScores(texts, models, person_told(run.result.get("person")))
+    person = run.result.get("person")
+    impersonal = [model for model in models if person and model.error and is_impersonal(model.family)]
+    return TypedScores(texts, [model for model in models if model not in impersonal], person_told(person), impersonal)
+
+
+def is_impersonal(family: str) -> bool:
+    return family in FAMILIES and not takes_pairs(family)
 
 
 def person_told(person: dict[str, Any] | None) -> str:
@@ -161,7 +176,7 @@ def model_scores(row: dict[str, Any], checkpoint: Checkpoint | None) -> ModelSco
         reward_model=checkpoint.reward_model.uid if checkpoint else None,
         bars=bars,
         error=row["error"],
-        tables=tables_of(parts),
+        tables=tables_of(parts, attributes_of(checkpoint)),
         told=[found for number, part in enumerate(parts, start=1) if (found := told_of(number, part))],
         notes=notes_of(row),
     )
@@ -194,17 +209,23 @@ def bars_of(values: Sequence[Any]) -> list[Bar]:
     return made
 
 
-def tables_of(parts: Sequence[dict[str, Any]]) -> list[Table]:
+def attributes_of(checkpoint: Checkpoint | None) -> list[str]:
+    """Names in the order of the reward model: the database keeps none inside a result."""
+    return list((checkpoint.reward_model.config if checkpoint else {}).get("attributes") or [])
+
+
+def tables_of(parts: Sequence[dict[str, Any]], order: Sequence[str] = ()) -> list[Table]:
     """Single numbers and words in one table, named numbers and lists of numbers in one each."""
     keys = list(dict.fromkeys(key for part in parts for key in part))
     single = [key for key in keys if any(is_plain(part.get(key)) for part in parts)]
     tables = []
     if single:
-        rows = [(label_of(key), bars_of([part.get(key) for part in parts])) for key in single]
+        rows = [(label_of(key), bars_of([told_as(key, part.get(key)) for part in parts])) for key in single]
         tables.append(Table("", rows))
     for key in keys:
         if named := [named_numbers(part.get(key)) for part in parts]:
-            names = list(dict.fromkeys(name for one in named for name in one))
+            found = list(dict.fromkeys(name for one in named for name in one))
+            names = [*(name for name in order if name in found), *(name for name in found if name not in order)]
             if names:
                 tables.append(named_table(TITLES.get(key, label_of(key)), names, named))
     return tables
@@ -275,6 +296,13 @@ def is_number(value: Any) -> bool:
 
 def is_plain(value: Any) -> bool:
     return isinstance(value, int | float | str)
+
+
+def told_as(key: str, value: Any) -> Any:
+    """A count as a word, which has no bar. Heads are numbered from 1, as in the tables of their numbers."""
+    if key not in COUNTS or not is_number(value):
+        return value
+    return f"{value + (key == 'k_star'):g}"
 
 
 def label_of(key: str) -> str:

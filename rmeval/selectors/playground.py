@@ -98,12 +98,14 @@ def example_texts(*, project: Project, uid: str) -> dict[str, str]:
     except ValueError as error:
         raise NotFound("This project has no such example.") from error
     rows = Example.objects.filter(uid=wanted, dataset__project=project, dataset__deleted_at=None)
-    example = rows.prefetch_related("responses").first()
+    example = rows.select_related("dataset").prefetch_related("responses").first()
     if example is None:
         raise NotFound("This project has no such example.")
     responses = sorted(example.responses.all(), key=lambda response: response.number)[:MOST_RESPONSES]
     reference = reference_of(example.meta)
     return {
+        "dataset": str(example.dataset.uid),
+        "position": str(example.position),
         "conversation": write_messages(example.prompt, role="user"),
         **{f"response_{n}": write_messages(r.messages, role="assistant") for n, r in enumerate(responses, start=1)},
         "reference": reference[0]["content"] if reference else "",

@@ -87,6 +87,8 @@ def page_context(request: HttpRequest, project: Project, run: Run | None) -> dic
         "candidates": found,
         "may_act": role_in(request.user, project) in RESEARCHERS,
         "datasets": datasets_to_pick(project=project),
+        "picked": initial.get("dataset", ""),
+        "next_position": int(initial.get("position", 0)) + 1,
         "earlier": text_runs(project=project),
         "example": request.GET.get("example", ""),
     }

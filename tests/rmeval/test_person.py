@@ -121,16 +121,18 @@ def test_the_page_tells_what_each_person_would_like(personal: Checkpoint, tastes
     assert "Whose rewards" in page
     assert f'value="queue:{queue.uid}"' in page
     assert "knows a person by pairs" in page
+    rule = baseline(project, name="a rule for all")
     for given, likes_good, told in (
         ({"person_source": f"queue:{queue.uid}", "person_rater": name}, False, f"As rater {name} would see it"),
         (
-            {"person_source": f"dataset:{tastes.uid}", "person_rater": "rater 2", "person_rater_key": "who"},
+            {"person_source": f"dataset:{tastes.uid}", "person_rater": "rater 2", "person_rater_key": "who"}
+            | {"person_n_pairs": 20},
             True,
-            "known by 15 pairs; 1 choice about this very conversation is left out.",
+            "known by 19 pairs; 1 choice about this very conversation is left out.",
         ),
         ({"person_pairs": PASTED}, False, "As the person of the given pairs would see it, known by 2 pairs."),
     ):
-        answer = lead.post(address, {**TEXTS, **given, "checkpoints": [personal.uid]})
+        answer = lead.post(address, {**TEXTS, **given, "checkpoints": [personal.uid, rule.uid]})
         assert answer.status_code == 302, answer.content.decode()
         run = Run.objects.order_by("-pk")[0]
         run_job(str(run.uid))
@@ -140,6 +142,9 @@ def test_the_page_tells_what_each_person_would_like(personal: Checkpoint, tastes
         shown = lead.get(answer["Location"]).content.decode()
         assert told in shown
         assert "personalised" in shown
+        assert shown.count("a rule for all #1</a>. Leave the person out to ask them.") == 1
+        assert "takes no pairs of a person" not in shown
+        assert f'name="person_n_pairs" value="{given.get("person_n_pairs", 16)}"' in shown or "person_pairs" in given
         assert given.get("person_rater", "question 7") in shown.split('id="person" open', 1)[1]  # filled in again
 
 
@@ -151,7 +156,12 @@ def test_what_the_page_refuses(untrained: Checkpoint, tastes: Dataset) -> None:
     for given, said in (
         ({"person_source": place, "person_rater": "rater 99", "person_rater_key": "who"}, "Nobody called rater 99"),
         ({"person_source": place, "person_rater": "rater 99", "person_rater_key": "who"}, "rater 0 (20 pairs)"),
-        ({"person_source": place, "person_rater": "rater 1"}, "give rater_key"),
+        ({"person_source": place, "person_rater": "rater 1"}, "names its raters. Keys there: who."),
+        (
+            {"person_source": place, "person_rater_key": "who"},
+            "Name the rater. Those with most pairs there: rater 0 (20",
+        ),
+        ({"person_source": place, "person_rater_key": "who", "person_n_pairs": 1}, "greater than or equal to 2"),
         ({"person_rater": "rater 1"}, "give both"),
         ({"person_pairs": PASTED.splitlines()[0]}, "give 2 or more"),
         ({"person_pairs": PASTED, "person_rater": "x"}, "one of the two"),

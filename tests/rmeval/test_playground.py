@@ -84,6 +84,9 @@ def test_an_example_fills_the_form_in(project: Project, dataset: Dataset, lead: 
     assert str(example.uid) in answer["Location"]
     assert example.prompt[0]["content"] in page
     assert "short</textarea>" in page.replace("\n", "")
+    assert f'value="{dataset.uid}" selected' in page
+    assert f'min="1" value="{example.position + 1}"' in page
+    assert "Fill in the next" in page
     assert lead.get(address(project), {"dataset": dataset.uid, "position": "99999999999999"}).status_code == 302
 
 
@@ -203,6 +206,15 @@ def test_bars_share_a_scale_that_holds_zero() -> None:
     assert (above.x, above.width) == (25.0, 75.0)
     assert none.shown == "–"
     assert [bar.width for bar in bars_of([0.0, 0.0])] == [0.0, 0.0]
+    (table,) = tables_of([{"attributes": {"b": 1.0, "new": 3.0, "longest": 2.0}}], ["longest", "b", "left out"])
+    assert [name for name, _ in table.rows] == ["longest", "b", "new"]
+    (table, heads) = tables_of([{"k_star": 1, "n_context": 15, "mu": [-1.0, 2.0]}])
+    assert [(name, bars[0].shown, bars[0].value) for name, bars in table.rows] == [
+        ("Surest head", "2", None),
+        ("Pairs of the person", "15", None),
+    ]
+    assert heads.rows[1][0] == "2"
+    assert heads.rows[1][1][0].value == 2.0
     (table,) = tables_of([{"heads": {"a": 1.0}}, {}])
     assert [bar.value for bar in table.rows[0][1]] == [1.0, None]
 

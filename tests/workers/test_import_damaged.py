@@ -123,11 +123,24 @@ ODD_VALUES = [
     ("tokenizer_config.json", "pad_token", 5, "could not be read"),
 ]
 
+ODD_OF_INTERNLM2 = [
+    ("config.json", "num_hidden_layers", 10**9, "num_hidden_layers"),
+    ("config.json", "intermediate_size", 10**9, "does not fit its safetensors"),
+    ("config.json", "rope_theta", "fast", "could not be read"),
+    ("config.json", "rope_scaling", 7, "rope_scaling 7"),
+    ("config.json", "rope_scaling", {"type": "linear"}, "rope_scaling"),
+    ("config.json", "reward_token_id", -1, "token -1"),
+    ("tokenizer_config.json", "model_max_length", [], "model_max_length"),
+]
 
-@pytest.mark.parametrize(("file", "key", "value", "says"), ODD_VALUES)
-def test_a_value_of_the_wrong_kind_or_size(tmp_path, file, key, value, says) -> None:
+
+@pytest.mark.parametrize(
+    ("kind", "file", "key", "value", "says"),
+    [("classifier", *case) for case in ODD_VALUES] + [("internlm2", *case) for case in ODD_OF_INTERNLM2],
+)
+def test_a_value_of_the_wrong_kind_or_size(tmp_path, kind, file, key, value, says) -> None:
     """Nothing of the size that it names is made, and no trace is all there is to read."""
-    folder, spec = model_folder("classifier", tmp_path / "hf")
+    folder, spec = model_folder(kind, tmp_path / "hf")
     told = json.loads((folder / file).read_text())
     (folder / file).write_text(json.dumps({**told, key: value}))
     refused(tmp_path, folder, spec, says)

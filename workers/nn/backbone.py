@@ -15,7 +15,7 @@ from transformers.models.auto import modeling_auto
 from transformers.utils.hub import cached_file
 
 from workers.errors import JobError
-from workers.nn.config_check import check_files_hold, check_sizes
+from workers.nn.config_check import check_files_hold, check_length, check_sizes
 from workers.nn.tiny import TINY_NAMES, tiny_backbone, tiny_tokenizer
 
 T = TypeVar("T")
@@ -73,7 +73,8 @@ def read_config(name: str, revision: str | None = None) -> Any:
     auto = transformers.AutoConfig
     config = explained(name, lambda: auto.from_pretrained(place, revision=revision or "main", trust_remote_code=False))
     check_sizes(name, config)
-    if files := sorted(Path(place).glob("*.safetensors")):
+    files = sorted(Path(place).glob("*.safetensors"))
+    if files and not getattr(config, "is_encoder_decoder", False):  # which is refused for that
         explained(name, lambda: check_files_hold(name, config, files))
     return config
 
@@ -195,8 +196,10 @@ def licence_named(name: str, revision: str | None = None) -> str:
 
 def open_backbone(folder: Path) -> Backbone:
     """The architecture and tokenizer that `keep_backbone` wrote, with random weights still to be loaded."""
-    config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    autos = (transformers.AutoConfig, transformers.AutoTokenizer)
+    config, tokenizer = explained(
+        str(folder), lambda: [a.from_pretrained(folder, trust_remote_code=False) for a in autos]
+    )
     with torch.random.fork_rng(devices=[]):
         model = transformers.AutoModel.from_config(config, trust_remote_code=False)  # type: ignore[no-untyped-call]
     return described(model, tokenizer)
@@ -257,13 +260,8 @@ def _context(config: Any, tokenizer: Any) -> int:
     positions = int(getattr(config, "max_position_embeddings", None) or UNLIMITED)
     if "roberta" in config.model_type or config.model_type == "camembert":
         positions -= int(config.pad_token_id) + 1  # their position numbers begin after the padding id
-    longest = tokenizer.model_max_length or UNLIMITED
-    if isinstance(longest, bool) or not isinstance(longest, int | float) or not longest >= 1:
-        raise JobError(
-            f"The tokenizer_config.json says model_max_length {longest!r}: a number of tokens is needed.",
-            "Correct it, or take it out: the context then is what config.json says.",
-        )
-    return min(positions, int(min(longest, UNLIMITED)))
+    check_length(tokenizer)
+    return min(positions, int(min(tokenizer.model_max_length or UNLIMITED, UNLIMITED)))
 
 
 def explained(name: str, load: Callable[[], T]) -> T:

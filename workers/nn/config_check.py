@@ -57,3 +57,14 @@ def check_files_hold(name: str, config: Any, files: Iterable[Path]) -> None:
             f"bytes: it says {', '.join(f'{key} {value}' for key, value in told.items())}.",
             "Its files are not those of one model: get them again.",
         )
+
+
+def check_length(tokenizer: Any) -> None:
+    """JobError where the longest text of a tokenizer is no number of tokens."""
+    longest = tokenizer.model_max_length
+    if longest is None or (isinstance(longest, int | float) and not isinstance(longest, bool) and longest >= 0):
+        return
+    raise JobError(
+        f"The tokenizer_config.json says model_max_length {longest!r}: a number of tokens is needed.",
+        "Correct it, or take it out: the context then is what config.json says.",
+    )

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from workers.errors import JobError
 from workers.nn.backbone import Headless, explained, insist_finite, published_file, weight_files
+from workers.nn.config_check import check_files_hold, check_length, check_sizes
 
 MODEL_TYPE = "internlm2"
 NAMES = {
@@ -63,15 +64,17 @@ def load_internlm2(name: str, revision: str | None, told: dict[str, Any]) -> Hea
             "Put a tokenizer.json beside it, as save_pretrained writes it for the tokenizer of its fast class.",
         )
     tensors: dict[str, Tensor] = {}
-    for file in explained(name, lambda: weight_files(name, revision)):
+    config = as_llama(name, told)
+    files = explained(name, lambda: weight_files(name, revision))
+    explained(name, lambda: check_files_hold(name, config, files))
+    for file in files:
         with explained(name, lambda file=file: safe_open(file, framework="pt")) as opened:  # type: ignore[misc]
             tensors |= {n: opened.get_tensor(n).float() for n in opened.keys()}  # noqa: SIM118
     insist_finite(name, tensors)
-    config = as_llama(name, told)
     renamed = {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
     rest = {n: t for n, t in tensors.items() if not n.startswith("model.")}
     given = in_llama_names(name, renamed, config)
-    model: Any = transformers.LlamaModel(config)
+    model: Any = explained(name, lambda: transformers.LlamaModel(config))
     own = model.state_dict()
     wrong = [n for n in sorted(own.keys() & given.keys()) if own[n].shape != given[n].shape]
     if odd := sorted(given.keys() - own.keys()) + wrong:
@@ -88,6 +91,8 @@ def load_internlm2(name: str, revision: str | None, told: dict[str, Any]) -> Hea
 def as_llama(name: str, told: dict[str, Any]) -> Any:
     """The config of the same Llama. Dynamic scaling of positions acts beyond the context alone, which is never left."""
     scaling = told.get("rope_scaling") or {}
+    if not isinstance(scaling, dict) or (scaling.get("type") == "linear" and "factor" not in scaling):
+        raise JobError(f"The config.json of {name} says rope_scaling {scaling!r}.", "Get its files again.")
     kind = scaling.get("type", "dynamic")
     if kind not in ("dynamic", "linear"):
         raise JobError(f"{name} scales positions by {kind!r}, which is not known here.", "Choose another model.")
@@ -100,7 +105,9 @@ def as_llama(name: str, told: dict[str, Any]) -> Any:
     heads = told.get("num_key_value_heads") or told["num_attention_heads"]
     shape = {key: value for key, value in told.items() if key in SHAPE}
     rest = {"num_key_value_heads": heads, "attention_bias": bool(told.get("bias")), "rope_parameters": rope}
-    return explained(name, lambda: transformers.LlamaConfig(**shape, **rest))
+    config = explained(name, lambda: transformers.LlamaConfig(**shape, **rest))
+    check_sizes(name, config)
+    return config
 
 
 def in_llama_names(name: str, tensors: dict[str, Tensor], config: Any) -> dict[str, Tensor]:
@@ -140,7 +147,7 @@ def end_in_reward_token(tokenizer: Any, told: dict[str, Any], name: str) -> str:
     The published code appends the id to the template's ids, unless it stands there already.
     """
     number = told.get("reward_token_id")
-    token = tokenizer.convert_ids_to_tokens(number) if isinstance(number, int) else None
+    token = tokenizer.convert_ids_to_tokens(number) if isinstance(number, int) and number >= 0 else None
     if not isinstance(token, str) or number == tokenizer.unk_token_id:
         raise JobError(
             f"The config.json of {name} names the token {number} for the reward, and its tokenizer has none such.",
@@ -168,4 +175,7 @@ def _tokenizer(name: str, revision: str | None) -> Any:
     folder = Path(file or "").parent
     published_file(name, "tokenizer_config.json", revision)
     published_file(name, "special_tokens_map.json", revision)
-    return explained(name, lambda: transformers.PreTrainedTokenizerFast.from_pretrained(folder))
+    tokenizer = explained(name, lambda: transformers.PreTrainedTokenizerFast.from_pretrained(folder))
+    check_length(tokenizer)
+    tokenizer.init_kwargs.pop("auto_map", None)  # of the code beside it; a checkpoint keeps these settings
+    return tokenizer

@@ -99,8 +99,8 @@ def content_hash(example: ParsedExample) -> bytes:
 def _rater(example: ParsedExample) -> str:
     """Who judged, as the row's own column names them; empty where none does."""
     names = {name.casefold(): name for name in example.meta if name.casefold() in RATER_NAMES}
-    found = next((example.meta[names[name]] for name in RATER_NAMES if name in names), "")
-    return str(found) if isinstance(found, str | int) else ""
+    told = (example.meta[names[name]] for name in RATER_NAMES if name in names)
+    return next((str(value) for value in told if isinstance(value, str | int | float) and value != ""), "")
 
 
 def _verdict_key(preference: ParsedPreference, keys: Sequence[bytes]) -> list[str]:

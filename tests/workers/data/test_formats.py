@@ -309,6 +309,9 @@ def test_two_raters_who_agree_are_no_duplicates() -> None:
     alone, ann, bob, again = (content_hash(parse("judged_pairs", **each)) for each in rows)
     assert len({alone, ann, bob}) == 3
     assert again == ann
+    # Numbers of a column with gaps come as floats, and a column may be there without a value.
+    numbers = [{**row, "rater_id": number} for number in (1.0, 2.0)] + [{**row, "rater": None, "worker_id": 3}]
+    assert len({alone, *(content_hash(parse("judged_pairs", **each)) for each in numbers)}) == 4
     unjudged = {"prompt": "q", "response_a": "x", "response_b": "y"}
     assert content_hash(parse("judged_pairs", **unjudged)) == content_hash(
         parse("judged_pairs", **unjudged, rater="ann")

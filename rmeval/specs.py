@@ -11,7 +11,9 @@ from annotator.validation import require_storable
 from rmeval.models import Checkpoint, RewardModel
 from rmeval.sources import check_ready, source_of
 from workers.errors import SpecError
+from workers.families import FAMILIES
 from workers.jobs import JOBS
+from workers.jobs.train_rm import objective_of
 from workers.registry import UnknownName
 from workers.specs import parse_spec
 
@@ -100,10 +102,21 @@ def check_fit(job: Any, spec: dict[str, Any], reward_model: RewardModel | None) 
     if check is None or reward_model is None:
         return
     try:
-        check(parse_spec(job.Spec, spec), reward_model.family)
+        parsed = parse_spec(job.Spec, spec)
+        check(parsed, reward_model.family)
+        check_config(job, parsed, reward_model)
     except SpecError as error:
         errors = [FieldError(f"/spec{e['pointer']}", e["code"], e["detail"]) for e in error.errors]
         raise InvalidInput(in_words(errors), errors=errors) from error
+
+
+def check_config(job: Any, spec: Any, reward_model: RewardModel) -> None:
+    """What a training asks of the settings of its reward model. SpecError where it would fail whatever the data."""
+    refuses = getattr(FAMILIES.get(reward_model.family), "refuses", None)
+    if job.name != "train_rm" or refuses is None:
+        return
+    if problem := refuses(reward_model.config, objective_of(spec, reward_model.family).name, spec):
+        raise SpecError([problem])
 
 
 def check_references(project: Project, spec: dict[str, Any]) -> None:

@@ -57,8 +57,13 @@ def train_form(reward_model: RewardModel, data: Any = None, *, objective: str = 
     """What the family can be trained with; what people rarely change folds away."""
     family: Any = FAMILIES.get(reward_model.family)
     fitting = {name: entry for name, entry in OBJECTIVES.items() if entry.needs <= family.capabilities}
+    usual_objective = getattr(family, "usual_objective", None)
+    if usual_objective is not None:  # one objective fits these settings, and any other is refused
+        only = usual_objective(reward_model.config)
+        fitting = {only: fitting[only]}
+        objective = AUTO if only == family.default_objective else only
     wanted = objective if data is None else data.get("objective", AUTO)
-    chosen: Any = fitting.get(wanted) or OBJECTIVES.get(family.default_objective)
+    chosen: Any = fitting.get(wanted) or fitting.get(objective) or OBJECTIVES.get(family.default_objective)
     usual = spec_form(job_of("train_rm").Spec, skip=SKIPPED, plain=PLAIN)
     own = spec_form(chosen.Config)
     made = type("TrainForm", (TrainingForm,), {"spec_fields": usual.spec_fields, "advanced": usual.advanced})
@@ -90,7 +95,8 @@ def first_fields(
     reward_model: RewardModel, fitting: dict[str, Any], *, default: str, objective: str
 ) -> dict[str, forms.Field]:
     choices = source_choices(project=reward_model.project)
-    objectives = [(AUTO, f"{OBJECTIVES.get(default).title} (usual)"), *((n, e.title) for n, e in fitting.items())]
+    usual = [(AUTO, f"{OBJECTIVES.get(default).title} (usual)")] if default in fitting else []
+    objectives = [*usual, *((n, e.title) for n, e in fitting.items())]
     return {
         "source": forms.ChoiceField(
             label="Train on",

@@ -49,6 +49,8 @@ SPECS: dict[str, tuple[str, dict[str, Any], set[str]]] = {
     "an unknown objective": ("scalar_head", {"objective": "nope"}, {"/spec/objective"}),
     "an objective of another family": ("scalar_head", {"objective": "step_bce"}, {"/spec/objective"}),
     "settings of another objective": ("scalar_head", {"objective_config": {"b": 1}}, {"/spec/objective_config/b"}),
+    "gated without a first stage": ("gated", {}, {"/spec/start_from"}),
+    "a head that is not solved for it": ("embedding_linear", {"objective": "margin_bt"}, {"/spec/objective"}),
     "adapters on a frozen backbone": ("embedding_linear", {"lora_rank": 4}, {"/spec/lora_rank"}),
     "processes on a frozen backbone": ("latent_user", {"processes": 2}, {"/spec/processes"}),
     "no batch": ("scalar_head", {"batch_pairs": 0}, {"/spec/batch_pairs"}),

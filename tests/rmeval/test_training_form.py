@@ -113,3 +113,37 @@ def test_samples_of_the_arms_of_a_study(
     with pytest.raises(InvalidInput) as caught:
         run_submit(project=project, kind="train_study", spec=full, user=None, now=timezone.now(), enqueue=False)
     assert [error.pointer for error in caught.value.errors] == [f"{pointer}/objective_config/samples"]
+
+
+RATED = {"backbone": "tiny-encoder", "attributes": ["helpfulness", "correctness"]}
+
+
+@pytest.mark.parametrize(
+    ("attributes", "offered"), [([], ["auto", "bradley_terry"]), (["a"], ["attribute_regression"])]
+)
+def test_a_solved_head_is_offered_what_it_is_solved_for(
+    project: Project, attributes: list[str], offered: list[str]
+) -> None:
+    config = {"backbone": "tiny-encoder", "attributes": attributes}
+    model = reward_model_register(project=project, name="m", family="embedding_linear", config=config, user=None)
+    form = train_form(model)
+    assert [value for value, _ in form.fields["objective"].choices] == offered
+    assert form["objective"].value() == offered[0]
+
+
+def test_trainings_that_fail_whatever_the_data_are_refused(project: Project, dataset: Dataset) -> None:
+    """Not after waiting for a worker."""
+    for family, config, objective, pointer, said in (
+        ("gated", RATED, "auto", "/spec/start_from", "First train a reward model of the family embedding_linear"),
+        ("embedding_linear", RATED, "auto", "/spec/objective", "for the objective attribute_regression alone"),
+        ("embedding_linear", {}, "margin_bt", "/spec/objective", "for the objective bradley_terry alone"),
+    ):
+        name = f"{family} {objective}"
+        full = {"backbone": "tiny-encoder", **config}
+        model = reward_model_register(project=project, name=name, family=family, config=full, user=None)
+        spec = {"reward_model": str(model.uid), "source": {"dataset": str(dataset.uid)}, "objective": objective}
+        with pytest.raises(InvalidInput) as refused:
+            run_submit(project=project, kind="train_rm", spec=spec, user=None, now=timezone.now())
+        (error,) = refused.value.errors
+        assert (error.pointer, said in error.detail) == (pointer, True)
+    assert not Run.objects.exists()

@@ -125,7 +125,9 @@ class NetFamily:
 
     Two more methods are called where a family has them: fit_head(ctx, config, objective, *, net, data, rows, spec)
     solves for the head on frozen features instead of training it, and prepare_head(ctx, config, *, net, data, rows)
-    makes it ready for training, the same at every attempt.
+    makes it ready for training, the same at every attempt. A third is asked when a training is submitted:
+    refuses(config, objective, spec), with the settings as a mapping and the objective's name, says why such a training
+    would fail whatever the data (a FieldProblem), or None.
     """
 
     name: ClassVar[str]

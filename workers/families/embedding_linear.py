@@ -1,10 +1,11 @@
 """The fast baseline: a linear head on features of a frozen backbone, solved in closed form."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from workers.errors import JobError
+from workers.errors import FieldProblem, JobError
 from workers.families import FAMILIES
 from workers.families.attributes import MOST, AttributeConfig, reading
 from workers.families.base import NetFamily
@@ -71,6 +72,20 @@ class EmbeddingLinearFamily(NetFamily):
         if not config.attributes:
             return AttributeHead(width, told=reading(config, ["reward"]), tells=False)
         return AttributeHead(width, told=reading(config, config.attributes), goodness=config.goodness)
+
+    @classmethod
+    def refuses(cls, config: Mapping[str, Any], objective: str, spec: Any) -> FieldProblem | None:
+        """The head is solved for two objectives alone, of which the attributes say the one that fits."""
+        wanted = cls.usual_objective(config)
+        if objective == wanted:
+            return None
+        kind = "rates attributes" if config.get("attributes") else "has no attributes"
+        detail = f"This reward model {kind}: its head is solved for the objective {wanted} alone, not for {objective}."
+        return FieldProblem(pointer="/objective", code="does_not_fit", detail=detail)
+
+    @staticmethod
+    def usual_objective(config: Mapping[str, Any]) -> str:
+        return FROM_RATINGS if config.get("attributes") else FROM_PAIRS
 
     @classmethod
     def fit_head(cls, ctx: Any, config: Any, objective: Any, *, net: Any, data: Any, rows: Any, spec: Any) -> str:

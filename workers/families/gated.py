@@ -1,13 +1,13 @@
 """Ratings weighed by a gate that reads the prompt: ArmoRM."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from workers.errors import JobError
+from workers.errors import FieldProblem, JobError
 from workers.families import FAMILIES
 from workers.families.attributes import HELPSTEER, MOST, reading, refuse_other_reading
 from workers.families.base import BackboneConfig, Item, NetFamily
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from workers.nn.net import Net
 
 STAGE_1 = "head.stage1."
+NO_FIRST_STAGE = "A gated reward model starts from a first stage, and start_from is empty."
 FIRST = "First train a reward model of the family embedding_linear or multi_attribute on ratings, then start from it."
 
 
@@ -92,9 +93,16 @@ class GatedFamily(NetFamily):
         )
 
     @classmethod
+    def refuses(cls, config: Mapping[str, Any], objective: str, spec: Any) -> FieldProblem | None:
+        """Without a first stage there is nothing to weigh."""
+        if spec.start_from:
+            return None
+        return FieldProblem(pointer="/start_from", code="required", detail=f"{NO_FIRST_STAGE} {FIRST}")
+
+    @classmethod
     def load_backbone(cls, config: Any) -> "Backbone":
         """Only the first stage has one; a run that names none is refused before anything is read."""
-        raise JobError("A gated reward model starts from a first stage, and start_from is empty.", FIRST)
+        raise JobError(NO_FIRST_STAGE, FIRST)
 
     @classmethod
     def renderer(cls, config: Any, backbone: "Backbone") -> "Renderer":

@@ -181,6 +181,9 @@ def test_armorm_without_its_template_is_refused(tmp_path) -> None:
     assert scorer_of(reference).score(probes()[:1]).values[0] == pytest.approx(score, abs=1e-5)
     with pytest.raises(JobError, match="chat_template that was given cannot be used"):
         imported(tmp_path, folder, chat_template="{% for %}")
+    for template, lost in (("always this", "Why"), ("{{ messages[0].content }}", "Because")):
+        with pytest.raises(JobError, match=f"leaves out what is said: '{lost}"):
+            imported(tmp_path, folder, chat_template=template)
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,13 @@ def test_a_template_that_refuses_is_named() -> None:
         Renderer(tiny_tokenizer("tiny-causal"), 256, "chat_template")
 
 
+def test_a_template_that_writes_nothing_is_named() -> None:
+    tokenizer = tiny_tokenizer("tiny-causal")
+    tokenizer.chat_template = "{{ nothing }}"
+    with pytest.raises(JobError, match="writes nothing at all"):
+        Renderer(tokenizer, 64).encode([(PROMPT, RESPONSE)])
+
+
 def test_a_special_token_in_a_text_is_only_text() -> None:
     renderer = Renderer(tiny_tokenizer("tiny-encoder"), 256)
     ids = renderer.encode([([turn("user", "[SEP] [CLS] [PAD]")], RESPONSE)])[0].ids.tolist()

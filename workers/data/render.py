@@ -89,6 +89,11 @@ class Renderer:
         room = self.max_length - fixed - len(kept_response)
         kept_prompt = self._newest(prompt, room)
         parts = (self.start, kept_prompt, self.between, kept_response, self.end)
+        if not any(map(len, parts)):
+            raise JobError(
+                "The backbone's chat template writes nothing at all of a conversation, so there is nothing to read.",
+                "Set rendering to plain, or choose a backbone with the chat template of its training.",
+            )
         return Encoded(
             ids=np.concatenate([np.asarray(part, dtype=np.int32) for part in parts]),
             n_response=len(kept_response) + len(self.end),

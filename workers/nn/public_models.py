@@ -126,14 +126,20 @@ def find_logit(name: str, revision: str | None, right: str, wrong: str, *, wante
 
 
 def take_template(tokenizer: Any, template: str) -> None:
-    """Give the tokenizer a chat template; JobError where it is none. Empty: it keeps its own."""
+    """Give the tokenizer a chat template; JobError where it is none, or drops what is said. Empty: it keeps its own."""
     if not template:
         return
     tokenizer.chat_template = template
     try:
-        tokenizer.apply_chat_template([{"role": "user", "content": "Hi"}], tokenize=False)
+        told = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "Because."}]
+        text = tokenizer.apply_chat_template(told, tokenize=False)
     except Exception as error:  # whatever Jinja, or a function that the template calls, may raise
         raise JobError(f"The chat_template that was given cannot be used: {error}", "Give a Jinja template.") from error
+    if lost := [message["content"] for message in told if message["content"].casefold() not in text.casefold()]:
+        raise JobError(
+            f"The chat_template that was given leaves out what is said: {lost[0]!r} is not in the text it makes.",
+            "Give the Jinja template of the model's training, with every message's content in it.",
+        )
 
 
 def _token_id(tokenizer: Any, text: str, n_logits: int) -> int:

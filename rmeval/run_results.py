@@ -115,7 +115,11 @@ def place_of(name: str) -> tuple[str, int]:
 
 
 def result_rows(name: str, value: Any) -> list[ResultRow]:
-    if isinstance(value, dict) and not is_rate(value) and len(value) <= 12:
+    if (
+        isinstance(value, dict)
+        and not is_rate(value)
+        and len(value) <= (12 if has_nested(list(value.values())) else 60)
+    ):
         return [result_row(f"{name}.{inner}", part) for inner, part in in_order(value) if part not in ({}, [], None)]
     return [result_row(name, value)]
 

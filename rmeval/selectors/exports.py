@@ -8,7 +8,7 @@ from django.conf import settings
 from annotator.errors import NotFound
 from annotator.models import Dataset, Snapshot
 from rmeval.archives import Member
-from rmeval.models import Artifact, Checkpoint, Evaluation
+from rmeval.models import Artifact, Checkpoint, Evaluation, Run
 from rmeval.services.artifacts import files_of
 from rmeval.sources import PairSource
 from workers.data.model_card import model_card
@@ -66,6 +66,12 @@ def newest_export(checkpoint: Checkpoint) -> Artifact | None:
     """The folder for transformers that a run has made of this checkpoint."""
     rows = Artifact.objects.filter(run__project=checkpoint.reward_model.project_id, kind="export")
     return rows.filter(meta__of_checkpoint=str(checkpoint.uid)).order_by("-pk").first()
+
+
+def newest_refusal(checkpoint: Checkpoint) -> Run | None:
+    """The last export that failed, which says why."""
+    rows = Run.objects.filter(project=checkpoint.reward_model.project_id, kind="export_checkpoint", state="failed")
+    return rows.filter(spec__checkpoint=str(checkpoint.uid)).exclude(error=None).order_by("-pk").first()
 
 
 def plain_members(checkpoint: Checkpoint) -> list[Member]:

@@ -21,7 +21,8 @@ from rmeval.audit_start_form import can_audit
 from rmeval.evaluation_charts import evaluation_charts
 from rmeval.forms import EvaluateForm, RegisterForm, config_form, ways_to_come
 from rmeval.models import RewardModel
-from rmeval.selectors.exports import newest_export
+from rmeval.run_results import result_groups
+from rmeval.selectors.exports import newest_export, newest_refusal
 from rmeval.selectors.reward_models import (
     is_baseline,
     reward_model_evaluations,
@@ -219,7 +220,9 @@ def checkpoint_files_view(request: HttpRequest, uid: UUID) -> HttpResponse:
         "checkpoint": checkpoint,
         "project": project,
         "files": files,
+        "metrics": result_groups(checkpoint.metrics or {}),
         "exported": newest_export(checkpoint),
+        "refused": newest_refusal(checkpoint),
         "without_files": without_files(FAMILIES.get(family) if family in FAMILIES else None),
         "may_act": role_in(request.user, project) in RESEARCHERS,
         "may_export": family in EXPORTED,

@@ -150,6 +150,10 @@ def test_what_cannot_be_exported_says_why(project: Project, lead: Client) -> Non
     page = lead.get(reverse("rmeval:run-detail", args=[run.uid])).content.decode()
     assert "this reward model reads the mean of all tokens" in page
     assert "Download the plain folder" in page
+    page = lead.get(reverse("rmeval:checkpoint-files", args=[checkpoint.uid])).content.decode()
+    assert "Refused by <a" in page
+    assert "this reward model reads the mean of all tokens" in page
+    assert "<dt>Validation: loss</dt>" in page
     assert not Artifact.objects.filter(kind="export").exists()
 
 

@@ -18,5 +18,14 @@ def test_numbers_in_lists_are_rounded_and_durations_are_not() -> None:
     assert rows["training_s"] == ("seconds", 0.324)
 
 
+def test_many_plain_figures_are_rows_and_nested_ones_are_not() -> None:
+    """Of a model that rates five attributes a validation tells some thirty numbers."""
+    figures = {f"mse_{n}": float(n) for n in range(30)}
+    (group,) = result_groups({"validation": figures})
+    assert len(group.rows) == 30
+    (group,) = result_groups({"validation": {**figures, "by_source": {"a": 1}}})
+    assert [row.kind for row in group.rows] == ["json"]
+
+
 def test_a_part_of_a_second_is_not_nothing() -> None:
     assert [seconds(value) for value in (0.0, 0.324, 0.996, 7.7, 200)] == ["0 s", "0.32 s", "1 s", "8 s", "3 min 20 s"]

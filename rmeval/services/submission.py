@@ -1,5 +1,6 @@
 """Create runs and wake a worker. The one chain that meets Celery: view -> here -> workers.tasks -> services.runs."""
 
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
@@ -17,6 +18,8 @@ from rmeval.services.runs import run_note, run_poke
 from rmeval.sources import source_of
 from rmeval.specs import check_fit, check_references, check_sources, job_of, needs_preferences, spec_clean
 from workers.tasks import enqueue
+
+SOURCE_KEYS = {"dataset", "snapshot", "queue", "edits", "strengths"}
 
 
 def run_submit(
@@ -130,6 +133,19 @@ def check_backbones(spec: dict[str, Any]) -> None:
 
 def source_freeze(project: Project, spec: dict[str, Any], now: datetime) -> None:
     """A dataset is immutable from its first use by a run."""
-    used = [spec.get("source"), *(spec.get("evaluate_on") or [])]
-    homes = [source_of(project, source).home.pk for source in used if source]
+    homes = [source_of(project, source).home.pk for source in sources_in(spec)]
     Dataset.objects.filter(pk__in=homes, frozen_at=None).update(frozen_at=now)
+
+
+def sources_in(spec: Any) -> Iterator[dict[str, Any]]:
+    """Every dataset and snapshot that a spec names, whatever setting holds it: to learn from, or to look at besides."""
+    if isinstance(spec, list):
+        for one in spec:
+            yield from sources_in(one)
+    elif isinstance(spec, dict):
+        own = {kind: uid for kind in ("dataset", "snapshot") if isinstance(uid := spec.get(kind), str) and uid}
+        if own and spec.keys() <= SOURCE_KEYS:
+            yield own
+        else:
+            for one in spec.values():
+                yield from sources_in(one)

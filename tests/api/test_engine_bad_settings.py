@@ -8,6 +8,7 @@ import pytest
 
 from annotator.models import Dataset, Project
 from rmeval.models import Checkpoint, RewardModel, Run
+from rmeval.services.submission import sources_in
 from tests.api.engine_runs import (
     RATED,
     Outcome,
@@ -128,6 +129,24 @@ def test_an_audit_looks_for_the_pairs_that_were_judged_again(project: Project) -
     full = {"source": {"dataset": str(rows.uid)}, "reward_model": model, "reannotated": {"dataset": str(uuid4())}}
     found = submit(Api(project), project, "audit_labels", full)
     assert (found.status, found.pointers) == (404, {"/spec/reannotated"})
+
+
+def test_whatever_a_run_looks_at_stays_as_it_is(project: Project) -> None:  # noqa: F811
+    """Pairs judged again, the settings of a study, where a person has judged: none can be deleted from under a run."""
+    rows, again, other = (stored(project, pairs(60)) for _ in range(3))
+    spec = {
+        "source": {"dataset": str(rows.uid), "strengths": None},
+        "reannotated": {"dataset": str(again.uid), "snapshot": None},
+        "settings": [{"name": "x", "source": {"dataset": str(other.uid)}}],
+        "weights": {"dataset": 0.5},
+    }
+    assert [found["dataset"] for found in sources_in(spec)] == [str(d.uid) for d in (rows, again, other)]
+    model = register(Api(project), project, "embedding_linear", {})
+    full = {"source": {"dataset": str(rows.uid)}, "reward_model": model, "reannotated": {"dataset": str(again.uid)}}
+    answer = Api(project).post(f"projects/{project.uid}/runs/", {"kind": "audit_labels", "spec": full})
+    assert answer.status_code == 202, answer.content
+    frozen = Dataset.objects.exclude(frozen_at=None).order_by("pk")
+    assert list(frozen) == [rows, again]
 
 
 @pytest.mark.parametrize("name", ["ñ" * 200, "~nobody-of-this-name/model", "a/" + "b" * 250])

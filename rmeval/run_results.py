@@ -1,6 +1,6 @@
 """A job's result as readable tables: rates with their interval, durations and counts with their units, by subject."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 
@@ -120,8 +120,17 @@ def result_rows(name: str, value: Any) -> list[ResultRow]:
         and not is_rate(value)
         and len(value) <= (12 if has_nested(list(value.values())) else 60)
     ):
-        return [result_row(f"{name}.{inner}", part) for inner, part in in_order(value) if part not in ({}, [], None)]
+        rows = [result_row(f"{name}.{inner}", part) for inner, part in in_order(value) if part not in ({}, [], None)]
+        return [counted(row, value) for row in rows]
     return [result_row(name, value)]
+
+
+def counted(row: ResultRow, value: dict[str, Any]) -> ResultRow:
+    """n_helpfulness beside mse_helpfulness is a number of ratings, not one of them."""
+    own = row.name.rsplit(".", 1)[-1]
+    if not own.startswith("n_") or f"mse_{own[2:]}" not in value:
+        return row
+    return replace(row, label=f"{row.label.partition(':')[0]}: n {own[2:].replace('_', ' ')}")
 
 
 def in_order(part: dict[str, Any]) -> list[tuple[str, Any]]:

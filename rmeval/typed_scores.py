@@ -13,6 +13,8 @@ BAR = 100
 COUNTS = frozenset({"n_context", "k_star"})
 """Whole numbers that count or name something: no reward, so no sign and no bar."""
 SHOWN_TOKENS = 3000
+UNSIGNED = frozenset({"router", "gating", "sigma", "spread", "sd", "probability", "comparable"})
+"""Shares, probabilities and spreads: never below zero, so no sign."""
 TITLES = {
     "attributes": "Attributes",
     "rewards": "Ratings before the gate",
@@ -44,10 +46,13 @@ class Bar:
     is_best: bool = False
     why: str = ""
     text: str = ""
+    is_signed: bool = True
 
     @property
     def shown(self) -> str:
-        return signed(self.value) if self.value is not None else self.text or "–"
+        if self.value is None:
+            return self.text or "–"
+        return signed(self.value) if self.is_signed else f"{self.value:.4g}"
 
     @property
     def is_negative(self) -> bool:
@@ -193,7 +198,7 @@ def notes_of(row: dict[str, Any]) -> list[str]:
     return notes
 
 
-def bars_of(values: Sequence[Any]) -> list[Bar]:
+def bars_of(values: Sequence[Any], *, is_signed: bool = True) -> list[Bar]:
     """Bars on one scale, which holds zero."""
     numbers = [v for v in values if is_number(v)]
     low, high = min([0.0, *numbers]), max([0.0, *numbers])
@@ -205,7 +210,8 @@ def bars_of(values: Sequence[Any]) -> list[Bar]:
             made.append(Bar(None, zero=round(zero, 2), text="" if value is None else str(value)))
             continue
         end = (value - low) / span * BAR
-        made.append(Bar(value, round(min(zero, end), 2), round(abs(end - zero), 2), round(zero, 2)))
+        x, width = round(min(zero, end), 2), round(abs(end - zero), 2)
+        made.append(Bar(value, x, width, round(zero, 2), is_signed=is_signed))
     return made
 
 
@@ -220,20 +226,23 @@ def tables_of(parts: Sequence[dict[str, Any]], order: Sequence[str] = ()) -> lis
     single = [key for key in keys if any(is_plain(part.get(key)) for part in parts)]
     tables = []
     if single:
-        rows = [(label_of(key), bars_of([told_as(key, part.get(key)) for part in parts])) for key in single]
+        rows = [
+            (label_of(k), bars_of([told_as(k, p.get(k)) for p in parts], is_signed=k not in UNSIGNED)) for k in single
+        ]
         tables.append(Table("", rows))
     for key in keys:
         if named := [named_numbers(part.get(key)) for part in parts]:
             found = list(dict.fromkeys(name for one in named for name in one))
             names = [*(name for name in order if name in found), *(name for name in found if name not in order)]
             if names:
-                tables.append(named_table(TITLES.get(key, label_of(key)), names, named))
+                title = TITLES.get(key, label_of(key))
+                tables.append(named_table(title, names, named, is_signed=key not in UNSIGNED))
     return tables
 
 
-def named_table(title: str, names: list[str], named: list[dict[str, float]]) -> Table:
+def named_table(title: str, names: list[str], named: list[dict[str, float]], *, is_signed: bool) -> Table:
     """All bars of a table are on one scale."""
-    flat = bars_of([one.get(name) for name in names for one in named])
+    flat = bars_of([one.get(name) for name in names for one in named], is_signed=is_signed)
     n = len(named)
     return Table(title, [(name, flat[i * n : (i + 1) * n]) for i, name in enumerate(names)])
 
@@ -283,10 +292,11 @@ def visible(text: str) -> str:
 
 def steps_of(steps: Sequence[dict[str, Any]]) -> list[Step]:
     values = [next((step[name] for name in ("probability", "reward", "value") if name in step), None) for step in steps]
+    is_signed = not any("probability" in step for step in steps)
     lowest = min((v for v in values if v is not None), default=None)
     return [
         Step(number, str(step.get("text", "")), bar, is_lowest=len(steps) > 1 and bar.value == lowest)
-        for number, (step, bar) in enumerate(zip(steps, bars_of(values), strict=True), start=1)
+        for number, (step, bar) in enumerate(zip(steps, bars_of(values, is_signed=is_signed), strict=True), start=1)
     ]
 
 

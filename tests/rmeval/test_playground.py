@@ -215,6 +215,8 @@ def test_bars_share_a_scale_that_holds_zero() -> None:
     ]
     assert heads.rows[1][0] == "2"
     assert heads.rows[1][1][0].value == 2.0
+    (table,) = tables_of([{"router": {"head 1": 0.25}}])
+    assert table.rows[0][1][0].shown == "0.25"  # a share has no sign
     (table,) = tables_of([{"heads": {"a": 1.0}}, {}])
     assert [bar.value for bar in table.rows[0][1]] == [1.0, None]
 

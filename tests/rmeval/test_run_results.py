@@ -23,6 +23,8 @@ def test_many_plain_figures_are_rows_and_nested_ones_are_not() -> None:
     figures = {f"mse_{n}": float(n) for n in range(30)}
     (group,) = result_groups({"validation": figures})
     assert len(group.rows) == 30
+    (group,) = result_groups({"validation": {"mse_wit": 0.5, "n_wit": 28.0, "n_steps": 4}})
+    assert {row.label for row in group.rows} == {"Validation: mse wit", "Validation: n wit", "Validation: steps"}
     (group,) = result_groups({"validation": {**figures, "by_source": {"a": 1}}})
     assert [row.kind for row in group.rows] == ["json"]
 

@@ -50,14 +50,16 @@ def study_context(run: Run) -> dict[str, Any]:
 @login_required
 @require_http_methods(["GET", "POST"])
 def study_create_view(request: HttpRequest, uid: UUID) -> HttpResponse:
-    """?question= says which form; ?rows= how many rows it has."""
+    """?question= says which form; ?rows= how many rows it has. A change is the form as it was typed, not yet judged."""
     reward_model = access_reward_model(request.user, uid, RESEARCHERS)
     question = request.GET.get("question", "compare")
     question = question if question in QUESTIONS else "compare"
     wanted = request.GET.get("rows", "")
     rows = min(MOST_ROWS, max(ROWS, int(wanted))) if wanted.isdecimal() and len(wanted) < 4 else ROWS
-    form = StudyForm(request.POST or None, reward_model=reward_model, question=question, rows=rows)
-    if request.method == "POST" and form.is_valid():
+    is_change = "change" in request.POST
+    given: dict[str, Any] = {"initial": request.POST.dict()} if is_change else {"data": request.POST or None}
+    form = StudyForm(**given, reward_model=reward_model, question=question, rows=rows)
+    if request.method == "POST" and not is_change and form.is_valid():
         try:
             run = run_submit(
                 project=reward_model.project, kind=KIND, spec=form.spec(), user=user_of(request), now=timezone.now()
@@ -74,4 +76,5 @@ def study_create_view(request: HttpRequest, uid: UUID) -> HttpResponse:
         "n_rows": rows,
         "more_rows": min(MOST_ROWS, rows + ROWS),
     }
-    return render(request, "rmeval/study_form.html", context, status=422 if request.method == "POST" else 200)
+    is_refused = request.method == "POST" and not is_change
+    return render(request, "rmeval/study_form.html", context, status=422 if is_refused else 200)

@@ -297,3 +297,29 @@ def test_the_run_of_a_study_tells_its_seeds_and_leaves_figures_to_its_page(model
     assert "Answer, plots and table of this study" in page
     assert "Means: " not in page
     assert "no verdicts or labels were read" in page  # this run is made by hand: it read nothing
+
+
+def test_more_rows_keep_what_was_typed(model: RewardModel, dataset: Dataset, lead: Client) -> None:
+    address = form_of(model, "compare")
+    page = lead.get(address).content.decode()
+    assert f'formaction="{address.partition("/studies/new/")[2].replace("&", "&amp;")}&amp;rows=8"' in page
+    body = {
+        "source": f"dataset:{dataset.uid}",
+        "n_seeds": "7",
+        "name_1": "usual",
+        "text_2": "no sign",
+        "change": "rows",
+    }
+    answer = lead.post(f"{address}&rows=8", {**body, "keep_checkpoints": "on"})
+    page = answer.content.decode()
+    assert (answer.status_code, Run.objects.exists()) == (200, False)
+    for kept in (
+        'value="7"',
+        'value="usual"',
+        "no sign</textarea>",
+        f'value="dataset:{dataset.uid}" selected',
+        " checked",
+    ):
+        assert kept in page.replace("\n", "")
+    assert "name_8" in page
+    assert "is not of the form" not in page

@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.workers.test_export_checkpoint import export, trained
-from tests.workers.test_import_further_heads import TURNS, intern_folder, intern_tensors, rlhflow_folder
+from tests.workers.test_import_further_heads import TURNS, rlhflow_folder
+from tests.workers.test_import_internlm2 import intern_folder, intern_tensors
 from tests.workers.test_import_public_heads import linear, public
 from tests.workers.test_import_rm import edit, hf_folder, imported
 from workers.context import CheckpointRef

@@ -8,6 +8,8 @@ BUILT_IN = {
     "tiny-encoder": "a random encoder for trying things out in seconds",
     "tiny-causal": "a random causal model for trying things out in seconds",
 }
+#: Of these those that are no language models.
+ENCODERS = frozenset({"minilm", "tiny-encoder"})
 ALLOWED_NAMES = (
     f"Give {', '.join(list(BUILT_IN)[:-1])} or {list(BUILT_IN)[-1]}, a Hugging Face id as owner/name "
     "(openai-community/gpt2 for gpt2), or the path of a folder with a config.json."

@@ -131,6 +131,14 @@ def test_an_audit_looks_for_the_pairs_that_were_judged_again(project: Project) -
     assert (found.status, found.pointers) == (404, {"/spec/reannotated"})
 
 
+@pytest.mark.parametrize("family", ["policy_discriminator", "goal_conditioned", "autoregressive"])
+def test_an_encoder_is_refused_where_a_language_model_is_needed(family: str, project: Project) -> None:  # noqa: F811
+    body = {"name": "x", "family": family, "config": {"backbone": "minilm"}}
+    answer = Api(project).post(f"projects/{project.uid}/reward-models/", body)
+    assert answer.status_code == 422, answer.content
+    assert [(e["pointer"], e["code"]) for e in answer.json()["errors"]] == [("/config/backbone", "not_causal")]
+
+
 def test_whatever_a_run_looks_at_stays_as_it_is(project: Project) -> None:  # noqa: F811
     """Pairs judged again, the settings of a study, where a person has judged: none can be deleted from under a run."""
     rows, again, other = (stored(project, pairs(60)) for _ in range(3))

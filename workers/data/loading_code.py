@@ -80,7 +80,8 @@ def ratings(*item):
 
 
 def reward(*item):
-    return sum(weight * ratings(*item)[name] for name, weight in WEIGHTS.items())
+    told = ratings(*item)
+    return sum(weight * told[name] for name, weight in WEIGHTS.items())
 """
 COMPARED = """
 

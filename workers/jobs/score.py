@@ -232,9 +232,13 @@ def _notes(told: dict[str, int], how: dict[str, Any]) -> list[str]:
             f"Scored in int8, which moved the rewards of the probes by up to {how['int8']['largest_error']:.2g}."
         )
     if told["n_truncated"]:
-        notes.append(f"{told['n_truncated']} prompts were longer than the model reads and lost their start.")
+        n = told["n_truncated"]
+        who, whose = ("prompts were", "their") if n > 1 else ("prompt was", "its")
+        notes.append(f"{n} {who} longer than the model reads and lost {whose} start.")
     if told["n_response_cut"]:
-        notes.append(f"{told['n_response_cut']} responses alone were longer than the model reads and lost their end.")
+        n = told["n_response_cut"]
+        who, whose = ("responses alone were", "their") if n > 1 else ("response alone was", "its")
+        notes.append(f"{n} {who} longer than the model reads and lost {whose} end.")
     if told["n_unscored"]:
         notes.append(f"{told['n_unscored']} responses have no reward under this model and were not scored.")
     return notes

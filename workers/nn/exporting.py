@@ -235,7 +235,7 @@ def told_probe(item: Any, encoded: Any, reward: float, part: Mapping[str, Any]) 
 def notes_of(family: str, reading: Reading, head: LinearHead, *, one_at_a_time: bool) -> list[str]:
     notes = []
     if head.is_rated:
-        parts = " ".join(f"{w:+.9g} {name}" for name, w in reading.weights.items() if w).removeprefix("+")
+        parts = " ".join(f"{w:+.6g} {name}" for name, w in reading.weights.items() if w).removeprefix("+")
         notes.append(f"It gives ratings; the reward is made of them: {parts}.")
     told = {name: value for name, value in reading.constants.items() if value}
     if told and head.is_rated:

@@ -13,6 +13,7 @@ from tests.ops.site import free_port
 from workers.errors import JobError
 from workers.families import FAMILIES
 from workers.nn.hub import insist_reachable
+from workers.nn.tiny import TINY_LANGUAGE_MODELS, TINY_NAMES
 from workers.specs import parse_spec
 
 
@@ -69,3 +70,9 @@ def test_what_is_none_of_the_hubs_asks_nobody(online, name) -> None:
         family.load_backbone(config)
     else:
         insist_reachable(name)
+
+
+@pytest.mark.parametrize("name", ["minilm", *TINY_NAMES, *TINY_LANGUAGE_MODELS])
+def test_what_comes_with_the_package_needs_no_hub(online, name) -> None:
+    online.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{free_port()}")
+    insist_reachable(name)

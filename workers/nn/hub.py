@@ -8,7 +8,7 @@ from pathlib import Path
 from huggingface_hub import constants, try_to_load_from_cache
 
 from workers.errors import JobError
-from workers.nn.tiny import TINY_NAMES
+from workers.nn.tiny import TINY_LANGUAGE_MODELS, TINY_NAMES
 
 PATIENCE_S = 5
 REPOSITORY = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -19,7 +19,7 @@ def insist_reachable(name: str) -> None:
 
     What is here already, and a name that is none of the hub's, is left to whoever loads it.
     """
-    is_here = name in ("minilm", *TINY_NAMES) or Path(name).expanduser().is_dir()
+    is_here = name in ("minilm", *TINY_NAMES, *TINY_LANGUAGE_MODELS) or Path(name).expanduser().is_dir()
     if is_here or constants.HF_HUB_OFFLINE or not REPOSITORY.fullmatch(name):
         return
     if isinstance(try_to_load_from_cache(name, "config.json"), str):

@@ -104,6 +104,7 @@ PAGES: dict[str, Route] = {
     "rmeval:reward-model-train": on("reward_model", post=RESEARCHERS),
     "rmeval:reward-model-evaluate": on("reward_model", post=RESEARCHERS),
     "rmeval:checkpoint-export": on("checkpoint", get=READERS, post=RESEARCHERS),
+    "rmeval:scores-given": on("checkpoint", get=READERS),
     "rmeval:scores-import": on("checkpoint", get=RESEARCHERS, post=RESEARCHERS),
     "rmeval:responses-to-score": Route({"uid": "checkpoint", "dataset_uid": "dataset"}, allowed={"get": READERS}),
     "rmeval:checkpoint-files": on("checkpoint", get=READERS),
@@ -167,7 +168,7 @@ API: dict[str, Route] = {
     "rmeval-api:project-reward-models": on("project", get=READERS, post=RESEARCHERS),
     "rmeval-api:checkpoint-export": on("checkpoint", get=READERS),
     "rmeval-api:reward-model-detail": on("reward_model", get=READERS),
-    "rmeval-api:checkpoint-scores": on("checkpoint", post=RESEARCHERS),
+    "rmeval-api:checkpoint-scores": on("checkpoint", get=READERS, post=RESEARCHERS),
     "rmeval-api:settings": at(get=SIGNED_IN),
     "rmeval-api:leaderboard": on("dataset", get=READERS),
     "rmeval-api:compare": Route(

@@ -28,6 +28,8 @@ ERRORS_KEPT = 1000
 SHA256 = re.compile(r"[0-9a-f]{64}")
 SCORE_NAMES = ("score", "reward")
 COLUMNS = frozenset({"response", "example", "number", "response_sha256", "prompt_sha256", *SCORE_NAMES})
+BESIDE = frozenset({"dataset", "source_model", "extra", "parts", "prompt", "messages"})
+"""What an export of scores writes beside the score and the response's uid: taken along, not read."""
 NAMING = "name the response by `response`, by `example` and `number`, or by `response_sha256`"
 
 
@@ -125,12 +127,15 @@ def score_in(data: Mapping[str, Any]) -> float:
 
 
 def key_in(data: Mapping[str, Any]) -> tuple[Any, ...]:
-    unknown = sorted(set(data) - COLUMNS)
+    unknown = sorted(set(data) - COLUMNS - BESIDE)
     if unknown:
         raise ValueError(f"there is no column {unknown[0][:40]!r}; known: {', '.join(sorted(COLUMNS))}")
-    named = {column: data[column] for column in data if data[column] not in (None, "") and column not in SCORE_NAMES}
+    if data.get("extra"):
+        raise ValueError("this is the reward of one person (`extra`); a score file holds rewards that are everybody's")
+    naming = [column for column in data if column not in BESIDE and column not in SCORE_NAMES]
+    named = {column: data[column] for column in naming if data[column] not in (None, "")}
     match sorted(named):
-        case ["response"]:
+        case ["response"] | ["example", "number", "response"]:
             return ("uid", uid_in(named["response"], "response"))
         case ["example", "number"]:
             return ("place", uid_in(named["example"], "example"), number_in(named["number"]))

@@ -135,11 +135,11 @@ DATA = {
     "empty prompts": Case("scalar_head", pairs(prompt=""), left_out={}),
     "responses longer than the context": Case(
         "scalar_head", each(pairs(), lambda i, r: {"a": LONG + r["a"]}), left_out={},
-        logs=("16 responses alone were longer",),
+        logs=("Responses alone longer than the model reads, whose end was cut: 16",),
     ),
     "prompts longer than the context": Case(
         "scalar_head", each(pairs(), lambda i, r: {"prompt": r["prompt"] + LONG}), left_out={},
-        logs=("prompts were longer than the model reads",),
+        logs=("Prompts longer than the model reads",),
     ),
     "likelihoods of long responses": Case(
         "autoregressive", each(pairs(), lambda i, r: {"a": LONG} if i % 2 else {}),

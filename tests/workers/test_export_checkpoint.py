@@ -86,7 +86,7 @@ def test_what_was_imported_leaves_as_it_came(tmp_path, kind) -> None:
 
 def test_a_constant_that_the_class_cannot_hold_is_said(tmp_path) -> None:
     from workers.nn.checkpoints import read_about, read_checkpoint, write_checkpoint
-    from workers.nn.training_job import rewrite_probes
+    from workers.nn.storing import rewrite_probes
 
     reference = trained(tmp_path)
     family = FAMILIES.get("scalar_head")

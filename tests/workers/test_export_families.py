@@ -17,7 +17,7 @@ from workers.context import CheckpointRef
 from workers.errors import JobError
 from workers.families import FAMILIES
 from workers.nn.checkpoints import read_about, read_checkpoint, write_checkpoint
-from workers.nn.training_job import rewrite_probes
+from workers.nn.storing import rewrite_probes
 from workers.specs import parse_spec
 
 ATTRIBUTES = ["kind", "clear", "verbosity"]

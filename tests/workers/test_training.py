@@ -285,11 +285,11 @@ def test_a_rule_cannot_be_trained(local) -> None:
 
 
 def test_a_checkpoint_that_scores_otherwise_is_refused(local, monkeypatch) -> None:
-    from workers.nn import training_job
+    from workers.nn import storing
 
     ctx = local.context()
-    honest = training_job._probe_rewards
-    monkeypatch.setattr(training_job, "_probe_rewards", lambda *a: [v + 0.01 for v in honest(*a)])
+    honest = storing._probe_rewards
+    monkeypatch.setattr(storing, "_probe_rewards", lambda *a: [v + 0.01 for v in honest(*a)])
     with pytest.raises(JobError, match="other rewards than the model that was trained"):
         local.train(ctx, max_steps=1)
     assert not local.checkpoints

@@ -32,7 +32,7 @@ class Extrapolate:
         from workers.nn.checkpoints import WEIGHTS, read_about
         from workers.nn.extrapolation import extrapolate
         from workers.nn.folders import write_folder
-        from workers.nn.training_job import rewrite_probes
+        from workers.nn.storing import rewrite_probes
 
         earlier, later = ctx.load_checkpoint(spec.earlier), ctx.load_checkpoint(spec.later)
         first, second = earlier.path, later.path

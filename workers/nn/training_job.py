@@ -5,10 +5,8 @@ import json
 import math
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from workers.context import JobContext
@@ -16,26 +14,23 @@ from workers.data.render import Renderer
 from workers.data.split import keep_share, split_by_prompt
 from workers.environment import describe_environment, keep_freed_memory, peak_rss_mib
 from workers.errors import JobError
-from workers.families import FAMILIES
-from workers.families.base import Item
 from workers.nn.adapters import fold_adapters, has_adapters
 from workers.nn.backbone import Backbone
-from workers.nn.checkpoints import read_about, read_checkpoint, write_about, write_checkpoint
+from workers.nn.checkpoints import read_checkpoint
 from workers.nn.economies import apply_economies
-from workers.nn.failures import NotFinite, explaining_disk
+from workers.nn.failures import NotFinite
 from workers.nn.features import compute_features, feature_folder
 from workers.nn.net import Net
 from workers.nn.precision import choose_dtype
 from workers.nn.reward_net import RewardNet
 from workers.nn.sharding import Sharded
+from workers.nn.storing import store_checkpoint
 from workers.nn.trainer import Plan, Rows, Trainer
 from workers.nn.training_state import Progress, StateStore
 from workers.nn.units import Keys, UnitData, read_units
 from workers.nn.world import ALONE, World
 from workers.objectives.base import Objective
-from workers.specs import parse_spec
 
-SAME_REWARD = 1e-4
 EVALUATIONS = 10
 EPOCHS = {False: 2, True: 20}
 """Where none are asked for, by whether the backbone is frozen: a head alone needs more, which cost next to nothing."""
@@ -103,15 +98,33 @@ def train(
     for line in finished.get("warnings", ()):
         ctx.log(line, "warning")
     folder = ctx.work_dir / "checkpoint"
-    difference = _store(ctx, folder, net, begin.backbone, family=family, config=config, data=data, progress=progress)
-    kept_step = progress.best_step if spec.keep == "best" and progress.best_step else progress.step
-    meta = {"step": kept_step, "validation": progress.best if kept_step == progress.best_step else progress.last}
-    uid = ctx.save_artifact(folder, kind="checkpoint", name="checkpoint", meta=meta)
+    difference = store_checkpoint(
+        ctx, folder, net, begin.backbone, family=family, config=config, data=data, progress=progress
+    )
+    told = _told(spec, objective, data, rows, progress)
+    meta = {"step": told["kept_step"], "validation": _kept(progress, told["kept_step"])}
     return {
-        "checkpoint": uid,
+        "checkpoint": ctx.save_artifact(folder, kind="checkpoint", name="checkpoint", meta=meta),
         "ended": ended,
-        "objective": type(objective).name,
         "backbone_frozen": is_frozen,
+        **told,
+        **({"finished": finished} if finished else {}),
+        **({"head": report} if (report := getattr(getattr(net, "head", None), "report", None)) else {}),
+        "seconds": round(time.monotonic() - started, 3),
+        "peak_rss_mib": round(peak_rss_mib()),
+        "n_parameters": sum(p.numel() for p in net.parameters()),
+        **({"n_parameters_held": parts.n_held} if parts else {}),
+        "probe_difference": difference,
+        "environment": describe_environment(),
+    }
+
+
+def _told(
+    spec: Any, objective: Objective, data: UnitData, rows: tuple[Rows, Rows], progress: Progress
+) -> dict[str, Any]:
+    """What a result says of the data and of the steps."""
+    return {
+        "objective": type(objective).name,
         "n_pairs": data.n_read,
         "n_train": len(rows[0]),
         "n_validation": len(rows[1]),
@@ -120,23 +133,20 @@ def train(
         "n_truncated": data.n_truncated,
         "n_response_cut": data.n_response_cut,
         "n_steps": progress.step,
-        "kept_step": kept_step,
+        "kept_step": progress.best_step if spec.keep == "best" and progress.best_step else progress.step,
         "validation_final": progress.last,
         "validation_best": progress.best,
-        **({"finished": finished} if finished else {}),
-        **({"head": report} if (report := getattr(getattr(net, "head", None), "report", None)) else {}),
-        "seconds": round(time.monotonic() - started, 3),
         "training_s": round(progress.elapsed_s, 3),
         "pairs_per_s": round(progress.n_pairs_seen / progress.elapsed_s, 3) if progress.elapsed_s else None,
-        "peak_rss_mib": round(peak_rss_mib()),
-        "n_parameters": sum(p.numel() for p in net.parameters()),
-        **({"n_parameters_held": parts.n_held} if parts else {}),
         "dtype": progress.dtype,
         "encoded_sha256": data.fingerprint,
         "prompts_sha256": data.prompts_sha256,
-        "probe_difference": difference,
-        "environment": describe_environment(),
     }
+
+
+def _kept(progress: Progress, step: int) -> Any:
+    """The validation of the weights that were kept."""
+    return progress.best if step == progress.best_step else progress.last
 
 
 def _settle(spec: Any, states: StateStore, progress: Progress, net: Net) -> None:
@@ -202,7 +212,7 @@ def _rescue(
     if has_adapters(net.backbone):
         fold_adapters(net)
     folder = ctx.work_dir / "checkpoint"
-    _store(ctx, folder, net, backbone, family=family, config=config, data=data, progress=good)
+    store_checkpoint(ctx, folder, net, backbone, family=family, config=config, data=data, progress=good)
     meta = {"step": step, "validation": good.best or good.last, "rescued": True}
     ctx.save_artifact(folder, kind="checkpoint", name="checkpoint", meta=meta)
     return NotFinite(error.message, f"{error.hint} The weights of step {step} are kept as a checkpoint.")
@@ -316,9 +326,9 @@ def _announce(
         why = ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in sorted(data.left_out.items()))
         ctx.log(f"Left out: {why}", "warning")
     if data.n_truncated:
-        ctx.log(f"{data.n_truncated} prompts were longer than the model reads and lost their start", "warning")
+        ctx.log(f"Prompts longer than the model reads, which lost their start: {data.n_truncated}", "warning")
     if data.n_response_cut:
-        ctx.log(f"{data.n_response_cut} responses alone were longer than the model reads; their end was cut", "warning")
+        ctx.log(f"Responses alone longer than the model reads, whose end was cut: {data.n_response_cut}", "warning")
     if len(rows[1]) == 0:
         ctx.log(f"No {what} are held out: there is no validation, and the weights of the last step are kept", "warning")
     if objective.is_batch_coupled and data.features is None:
@@ -327,74 +337,3 @@ def _announce(
             " is not the same as one large batch",
             "warning",
         )
-
-
-def _store(
-    ctx: JobContext,
-    folder: Path,
-    net: Net,
-    backbone: Backbone,
-    *,
-    family: Any,
-    config: Any,
-    data: UnitData,
-    progress: Progress,
-) -> float:
-    """Write the checkpoint, open it as scoring will, and refuse it when it gives the probes other rewards."""
-    ctx.progress(1, 1, "Saving and checking the reward model")
-    net.backbone.requires_grad_(True)
-    renderer = family.renderer(config, backbone)
-    rewards = _probe_rewards(net, family.encode(config, renderer, data.probes))
-    about = {
-        "format": 1,
-        "family": family.name,
-        "config": config.model_dump(mode="json"),
-        **({"pooling": net.pooling} if isinstance(net, RewardNet) else {}),
-        "rendering": renderer.fingerprint,
-        "data_sha256": data.fingerprint,
-        "trained_in": progress.dtype,
-        "probes": [_probe(item, reward) for item, reward in zip(data.probes, rewards, strict=True)],
-    }
-    with explaining_disk("the checkpoint"):
-        write_checkpoint(folder, net, backbone, about)
-    return verify_checkpoint(folder, family, config)
-
-
-def _probe(item: Item, reward: float) -> dict[str, Any]:
-    extra = {"extra": dict(item[2])} if len(item) == 3 and item[2] else {}
-    return {"prompt": item[0], "response": item[1], **extra, "reward": reward}
-
-
-def _probe_rewards(net: Net, encoded: Any) -> list[float]:
-    from workers.nn.scoring import net_rewards
-
-    trained_in, net.dtype = net.dtype, "float32"
-    values = net_rewards(net.eval(), encoded, 2048)
-    net.dtype = trained_in
-    return [float(v) for v in values]
-
-
-def rewrite_probes(folder: Path, family_name: str, config: dict[str, Any]) -> None:
-    """Give the probes of a checkpoint the rewards that its weights give them now."""
-    family: Any = FAMILIES.get(family_name)
-    about = read_about(folder)
-    items = [(p["prompt"], p["response"], p.get("extra", {})) for p in about["probes"]]
-    values = family.open(parse_spec(family.Config, config), folder).score(items).values
-    for probe, value in zip(about["probes"], values, strict=True):
-        probe["reward"] = float(value)
-    write_about(folder, about)
-
-
-def verify_checkpoint(folder: Path, family: Any, config: Any) -> float:
-    """Largest difference between the stored rewards of the probes and those of a scorer opened afresh."""
-    probes = read_about(folder)["probes"]
-    scorer = family.open(config.model_copy(update={"scoring_dtype": "float32"}), folder)
-    found = scorer.score([(probe["prompt"], probe["response"], probe.get("extra", {})) for probe in probes]).values
-    stored = np.array([probe["reward"] for probe in probes], dtype=np.float64)
-    error = float(np.abs(found - stored).max()) if len(probes) else 0.0
-    if not error <= SAME_REWARD:
-        raise JobError(
-            f"The saved checkpoint gives other rewards than the model that was trained (difference {error:.2g}).",
-            "The checkpoint was refused. Check the disk, and that the backbone loads the same way twice.",
-        )
-    return error

@@ -4,9 +4,9 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from workers.context import JobContext
 from workers.data.schema import Message, prompt_key
@@ -26,12 +26,21 @@ class Turn(SpecModel):
     content: str = Field(max_length=100_000, description="What is said.")
 
 
+def said_by(role: str) -> BeforeValidator:
+    """A text by itself is one message of that role."""
+    return BeforeValidator(lambda value: [{"role": role, "content": value}] if isinstance(value, str) else value)
+
+
+Asked = Annotated[list[Turn], said_by("user"), Field(min_length=1, max_length=200)]
+Answered = Annotated[list[Turn], said_by("assistant"), Field(min_length=1, max_length=100)]
+
+
 class OwnPair(SpecModel):
     """A choice of this person."""
 
-    prompt: list[Turn] = Field(min_length=1, max_length=200, description="The conversation before the response.")
-    chosen: list[Turn] = Field(min_length=1, max_length=100, description="The response that this person likes better.")
-    rejected: list[Turn] = Field(min_length=1, max_length=100, description="The other response.")
+    prompt: Asked = Field(description="The conversation before the response: messages, or a text.")
+    chosen: Answered = Field(description="The response that this person likes better: messages, or a text.")
+    rejected: Answered = Field(description="The other response, likewise.")
 
     @model_validator(mode="after")
     def _differ(self) -> Self:

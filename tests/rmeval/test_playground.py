@@ -139,6 +139,12 @@ def test_the_api_takes_the_same(project: Project, lead: Client, sent: Any) -> No
     url = reverse("rmeval-api:project-runs", args=[project.uid])
     answer = lead.post(url, {"kind": "score_text", "spec": spec}, content_type="application/json")
     assert answer.status_code == 202
+    plain = {**spec, "prompt": "Why?", "responses": ["So."]}
+    assert lead.post(url, {"kind": "score_text", "spec": plain}, content_type="application/json").status_code == 202
+    messages, texts = Run.objects.order_by("pk")
+    assert texts.spec["prompt"] == messages.spec["prompt"] == spec["prompt"]
+    assert texts.spec["responses"] == messages.spec["responses"]
+    assert "So." in lead.get(address(project), {"run": texts.uid}).content.decode()
     other = {**spec, "checkpoints": [str(baseline(ProjectFactory()).uid)]}
     refused = lead.post(url, {"kind": "score_text", "spec": other}, content_type="application/json")
     assert refused.status_code == 404

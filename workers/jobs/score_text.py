@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from workers.context import JobContext
 from workers.data.steps import misalignment
@@ -15,7 +15,7 @@ from workers.errors import JobError
 from workers.families import FAMILIES
 from workers.families.base import Item, Scorer
 from workers.jobs import JOBS
-from workers.person import Person, PersonContext, Turn, no_context, read_person, takes_pairs
+from workers.person import Answered, Asked, Person, PersonContext, Turn, no_context, read_person, takes_pairs
 from workers.specs import SpecModel, parse_spec
 
 MOST_CHECKPOINTS = 50
@@ -23,14 +23,19 @@ MOST_RESPONSES = 20
 
 
 class Text(SpecModel):
-    """One response to score."""
+    """One response to score; a text by itself is one without steps."""
 
-    messages: list[Turn] = Field(min_length=1, max_length=100, description="The response, nearly always one message.")
+    messages: Answered = Field(description="The response: messages, nearly always one, or a text.")
     steps: list[str] = Field(
         default=[],
         max_length=1000,
         description="Its steps, for reward models that rate steps; joined they are its text. Empty: the model cuts it.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_text(cls, value: Any) -> Any:
+        return {"messages": value} if isinstance(value, str) else value
 
     @field_validator("messages")
     @classmethod
@@ -54,7 +59,7 @@ class ScoreText:
         """What to score, and with what."""
 
         checkpoints: list[str] = Field(min_length=1, max_length=MOST_CHECKPOINTS, description="uids of checkpoints.")
-        prompt: list[Turn] = Field(min_length=1, max_length=200, description="The conversation before the response.")
+        prompt: Asked = Field(description="The conversation before the response: messages, or a text.")
         responses: list[Text] = Field(
             min_length=1, max_length=MOST_RESPONSES, description="Responses to the same conversation."
         )

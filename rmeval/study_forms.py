@@ -64,7 +64,7 @@ class StudyForm(forms.Form):
         min_value=1,
         max_value=100,
         initial=3,
-        help_text="Every way is trained this often; all share them.",
+        help_text="Every way is trained this often, and all share them. Five or more tell ways apart; two hardly.",
     )
     shared = forms.CharField(
         label="Settings of all",

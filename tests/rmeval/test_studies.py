@@ -139,6 +139,7 @@ def test_a_grid_has_a_heat_map_and_marginals(model: RewardModel, lead: Client) -
     assert {row[:3] for row in heat.rows} >= {("1", "0.0001", "50.0%"), ("3", "0.001", "75.0%")}
     page = page_of(lead, run)
     assert "By setting, whatever the others were" in page
+    assert "Two seeds hardly tell" in page
     one_way = finished(
         model, {"question": "grid", "grid": {"epochs": [1, 2]}}, lambda i, seed: -0.5, metric="negative loss"
     )

@@ -73,6 +73,23 @@ def fill(n: int) -> Any:
     return queue
 
 
+def score(dataset: Any) -> Any:
+    """A checkpoint that has scored every response."""
+    from django.db import connection
+
+    from tests.factories import CheckpointFactory
+
+    checkpoint = CheckpointFactory(reward_model__project=dataset.project)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO rmeval_score (checkpoint_id, response_id, extra, value) "
+            "SELECT %s, r.id, '', random() FROM annotator_response r ORDER BY r.id",
+            [checkpoint.pk],
+        )
+        cursor.execute("ANALYZE rmeval_score")
+    return checkpoint
+
+
 def cut(queue: Any) -> Any:
     from django.utils import timezone
 
@@ -125,17 +142,20 @@ def main(arguments: list[str]) -> None:
         queue = fill(n)
         snapshot = cut(queue)
         _, token = token_create(user=queue.project.memberships.first().user, name="bench")
+        scores = f"/api/v1/checkpoints/{score(queue.dataset).uid}/scores/"
         base = f"/api/v1/snapshots/{snapshot.uid}/export/"
         download(running, f"{base}?format=trl-preference", token)  # imports and first connections are not measured
-        for label, file in (
-            ("trl-preference", "jsonl"),
-            ("trl-conversational", "jsonl"),
-            ("raw", "jsonl"),
-            ("raw", "parquet"),
+        for what, path in (
+            ("trl-preference jsonl", f"{base}?format=trl-preference"),
+            ("trl-conversational jsonl", f"{base}?format=trl-conversational"),
+            ("raw jsonl", f"{base}?format=raw"),
+            ("raw parquet", f"{base}?format=raw&file=parquet"),
+            ("scores jsonl, two a pair", scores),
+            ("scores parquet with texts, two a pair", f"{scores}?dataset={queue.dataset.uid}&texts=1&file=parquet"),
         ):
-            found = download(running, f"{base}?format={label}&file={file}", token)
+            found = download(running, path, token)
             rate = round(n / found["took_s"])
-            say(f"{label} {file}", n=n, pairs_per_s=rate, **{name: round(value, 2) for name, value in found.items()})
+            say(what, n=n, pairs_per_s=rate, **{name: round(value, 2) for name, value in found.items()})
             assert found["first_s"] < 2, "the first byte waits for the rest"
             assert found["grew_mib"] < 200, "memory grows with the export"
 

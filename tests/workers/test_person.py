@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.workers.making import LocalRun, turn
-from tests.workers.test_personal_families import pair_of, personal_run, taste_pairs
+from tests.workers.tastes import pair_of, personal_run, taste_pairs
 from workers.context import CheckpointRef
 from workers.data.spread import spread
 from workers.errors import JobError, SpecError
@@ -153,7 +153,7 @@ def test_a_rater_with_too_few_pairs_is_refused(trained) -> None:
         ({"pairs": GOOD[:1]}, "give 2 or more"),
         ({"pairs": GOOD * 17}, "/person/pairs"),
         ({"pairs": [pair_of("a", "a", 1), GOOD[0]]}, "/person/pairs/0: The two responses are the same"),
-        ({"pairs": [{"prompt": "x"}, GOOD[0]]}, "/person/pairs/0/prompt"),
+        ({"pairs": [{"prompt": 1}, GOOD[0]]}, "/person/pairs/0/prompt"),
         ({"rater": "r-1"}, "give both"),
         ({"source": {"queue": "x"}}, "give both"),
         ({"source": {"dataset": "x"}, "rater": "r"}, "give rater_key"),

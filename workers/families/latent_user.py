@@ -1,6 +1,6 @@
 """A reward for one person, known from a few of that person's choices."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -74,22 +74,10 @@ class LatentUserFamily(NetFamily):
 
     @classmethod
     def encode(cls, config: Any, renderer: "Renderer", items: Sequence[Item]) -> "Sequence[Encoded]":
-        """The item; before it the chosen and the rejected text of every pair of its context.
-
-        A context that many items share is read once.
-        """
+        """The item; before it the chosen and the rejected text of every pair of its context."""
         from workers.nn.joined import join_texts
 
-        shared = {id(extra_of(item).get("context")): number for number, item in reversed(list(enumerate(items)))}
-        contexts = {number: context_pairs(items[number], number + 1) for number in shared.values()}
-        texts = [text for pairs in contexts.values() for pair in pairs for text in pair]
-        read = iter(renderer.encode([*((item[0], item[1]) for item in items), *texts]))
-        own = [next(read) for _ in items]
-        others = {number: [next(read) for _ in pairs * 2] for number, pairs in contexts.items()}
-        return [
-            join_texts(alone, others[shared[id(extra_of(item).get("context"))]])
-            for alone, item in zip(own, items, strict=True)
-        ]
+        return [join_texts(own, others) for own, others in read_with_contexts(renderer, items)]
 
     @classmethod
     def unfit(cls, config: Any, item: Item) -> str | None:
@@ -101,6 +89,24 @@ class LatentUserFamily(NetFamily):
 
 
 Text = tuple[list[Message], list[Message]]
+
+
+def read_with_contexts(
+    renderer: "Renderer",
+    items: Sequence[Item],
+    pairs_of: Callable[[Item, int], list[tuple[Text, Text]]] | None = None,
+) -> "list[tuple[Encoded, list[Encoded]]]":
+    """Each item's own text, and the chosen and the rejected text of every pair of its context.
+
+    A context that many items share is read once. pairs_of(item, number): its pairs; context_pairs by default.
+    """
+    shared = {id(extra_of(item).get("context")): number for number, item in reversed(list(enumerate(items)))}
+    contexts = {number: (pairs_of or context_pairs)(items[number], number + 1) for number in shared.values()}
+    texts = [text for pairs in contexts.values() for pair in pairs for text in pair]
+    read = iter(renderer.encode([*((item[0], item[1]) for item in items), *texts]))
+    own = [next(read) for _ in items]
+    others = {number: [next(read) for _ in pairs * 2] for number, pairs in contexts.items()}
+    return [(alone, others[shared[id(extra_of(item).get("context"))]]) for alone, item in zip(own, items, strict=True)]
 
 
 def context_pairs(item: Item, number: int) -> list[tuple[Text, Text]]:

@@ -11,7 +11,7 @@ from workers.data.schema import Message
 from workers.errors import JobError
 from workers.families import FAMILIES
 from workers.families.base import BackboneConfig, Item, NetFamily, extra_of
-from workers.families.latent_user import LatentUserFamily, context_pairs
+from workers.families.latent_user import LatentUserFamily, Text, context_pairs, read_with_contexts
 
 if TYPE_CHECKING:
     from workers.data.render import Encoded, Renderer
@@ -88,16 +88,12 @@ def _with_pairs(items: Sequence[Item], renderer: "Renderer") -> "list[Encoded]":
     """Each item alone or, where its context is a list, with both texts of every labelled pair in it."""
     from workers.nn.mixture import join_pairs
 
-    pairs = [
-        context_pairs(item, number) if isinstance(extra_of(item).get("context"), list) else []
-        for number, item in enumerate(items, start=1)
-    ]
-    texts = [text for own in pairs for pair in own for text in pair]
-    read = iter(renderer.encode([*((item[0], item[1]) for item in items), *texts]))
-    alone = [next(read) for _ in items]
-    return [
-        join_pairs(item, [next(read) for _ in own * 2]) if own else item for item, own in zip(alone, pairs, strict=True)
-    ]
+    read = read_with_contexts(renderer, items, _own_pairs)
+    return [join_pairs(alone, others) if others else alone for alone, others in read]
+
+
+def _own_pairs(item: Item, number: int) -> list[tuple[Text, Text]]:
+    return context_pairs(item, number) if isinstance(extra_of(item).get("context"), list) else []
 
 
 def _context(number: int, item: Item) -> str:

@@ -31,8 +31,9 @@ function wantsShift(row) {
   return row.key.startsWith("Shift+") || row.key === "?";
 }
 
+// A dialog that has just closed keeps the focus until the next frame: what is pressed then is meant for the page.
 export function isTyping(target) {
-  if (!target || !target.matches) return false;
+  if (!target || !target.matches || target.closest("dialog:not([open])")) return false;
   return target.isContentEditable || target.matches("textarea, select, input:not([type=radio], [type=checkbox], [type=button], [type=submit])");
 }
 

@@ -269,6 +269,23 @@ def test_skip_and_flag_by_keyboard(open_page: Open) -> None:
     assert Judgement.objects.get().item_id != first
 
 
+def test_a_key_counts_as_soon_as_a_dialog_has_closed(open_page: Open) -> None:
+    """The focus stays in the closed dialog until the next frame; the key pressed there is for the page."""
+    page = open_page()
+    page.keyboard.press("f")
+    page.evaluate(
+        """() => {
+            const dialog = document.getElementById("flag-dialog");
+            const text = document.getElementById("flag-detail");
+            dialog.close();
+            text.dispatchEvent(new KeyboardEvent("keydown", { key: "k", code: "KeyK", bubbles: true }));
+        }"""
+    )
+    expect(page.locator("#skip-dialog")).to_be_visible()
+    page.locator("#skip-detail").press("4")
+    expect(page.locator("#skip-detail")).to_have_value("4")
+
+
 def test_keys_by_place_on_a_cyrillic_and_a_french_keyboard(open_page: Open) -> None:
     page = open_page()
     press = "([key, code]) => document.dispatchEvent(new KeyboardEvent('keydown', { key, code, bubbles: true }))"

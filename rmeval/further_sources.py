@@ -22,10 +22,12 @@ def check_further_sources(project: Project, kind: str, spec: dict[str, Any], rew
     """For trainings and studies whose spec is known to fit: each source is of the project, ready and not empty."""
     if reward_model is None:
         return
-    for pointer, settings in trainings_in(kind, spec):
+    for pointer, settings, changes in trainings_in(kind, spec):
         own = settings.get(SETTING) or {}
         found = {"objective": settings.get("objective") or "auto", "reward_model": "-", "source": {"dataset": "-"}}
-        objective = objective_of(parse_spec(TrainRewardModel.Spec, found), reward_model.family)
+        objective = objective_of(
+            parse_spec(TrainRewardModel.Spec, found), reward_model.family, {**reward_model.config, **changes}
+        )
         try:
             config: Any = parse_spec(objective.Config, own)
         except SpecError:
@@ -40,17 +42,17 @@ def check_further_sources(project: Project, kind: str, spec: dict[str, Any], rew
             )
 
 
-def trainings_in(kind: str, spec: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(pointer, settings) of the training that a spec asks for, or of every arm of a study."""
+def trainings_in(kind: str, spec: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """(pointer, settings, changes to the reward model's) of the training that a spec asks for, or of every arm."""
     if kind == "train_rm":
-        yield "/spec", spec
+        yield "/spec", spec, {}
     elif kind == "train_study":
         job: Any = JOBS.get(kind)
         study = parse_spec(job.Spec, spec)
         for number, arm in enumerate(arms_of(study)):
             is_own = bool({"objective", SETTING} & arm.settings.keys())
             own = f"/spec/arms/{number}/settings" if study.question == "compare" else "/spec/grid"
-            yield (own if is_own else "/spec/settings"), {**study.settings, **arm.settings}
+            yield (own if is_own else "/spec/settings"), {**study.settings, **arm.settings}, arm.config
 
 
 def check_responses(project: Project, query: dict[str, Any], pointer: str) -> None:

@@ -93,7 +93,7 @@ def needs_preferences(job: Any, spec: dict[str, Any], reward_model: RewardModel 
     decide = getattr(job, "needs_preferences", None)
     if decide is None or reward_model is None:
         return True
-    return bool(decide(parse_spec(job.Spec, spec), reward_model.family))
+    return bool(decide(parse_spec(job.Spec, spec), reward_model.family, reward_model.config))
 
 
 def check_fit(job: Any, spec: dict[str, Any], reward_model: RewardModel | None) -> None:
@@ -103,7 +103,7 @@ def check_fit(job: Any, spec: dict[str, Any], reward_model: RewardModel | None) 
         return
     try:
         parsed = parse_spec(job.Spec, spec)
-        check(parsed, reward_model.family)
+        check(parsed, reward_model.family, reward_model.config)
         check_config(job, parsed, reward_model)
     except SpecError as error:
         errors = [FieldError(f"/spec{e['pointer']}", e["code"], e["detail"]) for e in error.errors]
@@ -115,7 +115,8 @@ def check_config(job: Any, spec: Any, reward_model: RewardModel) -> None:
     refuses = getattr(FAMILIES.get(reward_model.family), "refuses", None)
     if job.name != "train_rm" or refuses is None:
         return
-    if problem := refuses(reward_model.config, objective_of(spec, reward_model.family).name, spec):
+    objective = objective_of(spec, reward_model.family, reward_model.config)
+    if problem := refuses(reward_model.config, objective.name, spec):
         raise SpecError([problem])
 
 

@@ -12,6 +12,7 @@ from rmeval.spec_forms import SpecForm, spec_form
 from rmeval.specs import job_of
 from workers.families import FAMILIES
 from workers.jobs.base import Source
+from workers.jobs.train_rm import usual_objective
 from workers.objectives import OBJECTIVES
 
 AUTO = "auto"
@@ -57,13 +58,11 @@ def train_form(reward_model: RewardModel, data: Any = None, *, objective: str = 
     """What the family can be trained with; what people rarely change folds away."""
     family: Any = FAMILIES.get(reward_model.family)
     fitting = {name: entry for name, entry in OBJECTIVES.items() if entry.needs <= family.capabilities}
-    usual_objective = getattr(family, "usual_objective", None)
-    if usual_objective is not None:  # one objective fits these settings, and any other is refused
-        only = usual_objective(reward_model.config)
-        fitting = {only: fitting[only]}
-        objective = AUTO if only == family.default_objective else only
+    default = usual_objective(reward_model.family, reward_model.config)
+    if hasattr(family, "usual_objective"):  # one objective fits these settings, and any other is refused
+        fitting = {default: fitting[default]}
     wanted = objective if data is None else data.get("objective", AUTO)
-    chosen: Any = fitting.get(wanted) or fitting.get(objective) or OBJECTIVES.get(family.default_objective)
+    chosen: Any = fitting.get(wanted) or fitting.get(objective) or OBJECTIVES.get(default)
     usual = spec_form(job_of("train_rm").Spec, skip=SKIPPED, plain=PLAIN)
     own = spec_form(chosen.Config)
     made = type("TrainForm", (TrainingForm,), {"spec_fields": usual.spec_fields, "advanced": usual.advanced})
@@ -74,7 +73,7 @@ def train_form(reward_model: RewardModel, data: Any = None, *, objective: str = 
     form.objective_fields = tuple(own_fields)
     form.sources = tuple(source_settings(chosen.Config))
     form.fields = {
-        **first_fields(reward_model, fitting, default=family.default_objective, objective=wanted),
+        **first_fields(reward_model, fitting, default=default, objective=wanted),
         **own_fields,
         **usual(data).fields,
     }

@@ -80,7 +80,7 @@ def main(path: Path) -> None:
     ctx.is_main = world.is_main
     try:
         spec = parse_spec(TrainRewardModel.Spec, raw)
-        family, objective = check_training(spec, model.family)
+        family, objective = check_training(spec, model.family, model.config)
         config = parse_spec(FAMILIES.get(model.family).Config, model.config, at="/reward_model")
         result = train(ctx, spec, family, config, objective, world=world)
     except NotFinite as error:  # met by all at once: none may leave before the main process has kept what was good

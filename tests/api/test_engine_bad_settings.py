@@ -210,13 +210,19 @@ def test_odd_studies_are_refused(spec: dict[str, Any], project: Project) -> None
 
 
 def test_an_arm_is_checked_together_with_the_reward_model(project: Project) -> None:  # noqa: F811
-    """Weights name attributes that the reward model has, and the arm alone does not; or that neither has."""
+    """Weights name attributes that the reward model has, and the arm alone does not; or that neither has: refused."""
     config = {"attributes": ["charm", "wit"]}
-    for weights, words in (({"charm": 1, "wit": 2}, "none of 32"), ({"helpfulness": 1}, "heavier")):
+
+    def with_weights(weights: dict[str, float]) -> Any:
         arms = [{"name": "plain"}, {"name": "heavier", "config": {"weights": weights}}]
-        found = study(project, question="compare", arms=arms, family="multi_attribute", config=config)
-        assert found.status == 202, found.answer
-        failed(found, words)
+        return study(project, question="compare", arms=arms, family="multi_attribute", config=config)
+
+    fitting = with_weights({"charm": 1, "wit": 2})
+    assert fitting.status == 202, fitting.answer
+    failed(fitting, "none of 32")
+    found = with_weights({"helpfulness": 1})
+    assert found.status == 422
+    assert "heavier" in found.answer["detail"]
 
 
 def checkpoint(rows: Dataset, family: str, **config: Any) -> str:

@@ -3,14 +3,17 @@
 A new family is tried as soon as it is registered; what it needs besides the usual stands in NEEDS.
 """
 
+import json
+from io import StringIO
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 
-from annotator.models import Dataset, Project
+from annotator.models import Dataset, Preference, Project
 from rmeval.models import Checkpoint, Evaluation, Run, Score
 from tests.api.test_runs_api import Api
-from tests.factories import DatasetFactory, ExampleFactory, PreferenceFactory, ResponseFactory
+from tests.factories import DatasetFactory, ExampleFactory, PreferenceFactory, ResponseFactory, RewardModelFactory
 from tests.factories import assistant_message as says
 from tests.factories import user_message as asks
 from tests.rmeval.conftest import plain_job, project, sent  # noqa: F401 - fixtures
@@ -93,7 +96,7 @@ def test_a_family_from_rest_to_the_leaderboard(family: str, rows: Dataset) -> No
         spec["start_from"] = train(api, rows, start["family"], start["config"])
     if family == "ensemble":
         first = train(api, rows, "scalar_head", {})
-        second = train(api, rows, "embedding_linear", {"attributes": []})
+        second = train(api, rows, "embedding_linear", {})
         needs = {"config": {"members": [first, second]}}
     checkpoint = train(api, rows, family, needs.get("config", {}), **spec)
     spec = {"checkpoint": checkpoint, "source": {"dataset": str(rows.uid)}}
@@ -108,3 +111,39 @@ def test_a_family_from_rest_to_the_leaderboard(family: str, rows: Dataset) -> No
     board = api.get(f"leaderboards/{rows.uid}/")
     assert board.status_code == 200
     assert checkpoint in board.content.decode()
+
+
+@pytest.mark.parametrize(
+    ("attributes", "objective"), [([], "bradley_terry"), (["helpfulness", "verbosity"], "attribute_regression")]
+)
+@pytest.mark.parametrize("kind", ["train_rm", "train_study"])
+def test_auto_follows_the_settings_of_the_reward_model(
+    attributes: list[str], objective: str, kind: str, rows: Dataset
+) -> None:
+    """Ratings alone are asked for where attributes are: the data need no preferences then."""
+    api = Api(rows.project)
+    if attributes:
+        Preference.objects.filter(example__dataset=rows).delete()
+        Dataset.objects.filter(pk=rows.pk).update(n_preferences=0)
+    config = {"backbone": "tiny-encoder", "attributes": attributes}
+    body = {"name": "solved", "family": "embedding_linear", "config": config}
+    model = api.post(f"projects/{rows.project.uid}/reward-models/", body).json()["uid"]
+    spec: dict[str, Any] = {"reward_model": model, "source": {"dataset": str(rows.uid)}}
+    if kind == "train_study":
+        arms = [{"name": str(share), "settings": {"train_share": share}} for share in (0.5, 1)]
+        spec |= {"arms": arms, "n_seeds": 2, "settings": {"validation_share": 0.25}}
+    result = finish(api, api.post(f"projects/{rows.project.uid}/runs/", {"kind": kind, "spec": spec})).result
+    assert result is not None
+    assert result["objective"] == objective if kind == "train_rm" else len(result["runs"]) == 4
+
+
+def test_auto_follows_the_settings_from_the_command_line(rows: Dataset) -> None:
+    config = {"backbone": "tiny-encoder", "attributes": ["helpfulness"]}
+    model = RewardModelFactory(project=rows.project, family="embedding_linear", config=config)
+    spec = {"reward_model": str(model.uid), "source": {"dataset": str(rows.uid)}}
+    out = StringIO()
+    call_command("run", "train_rm", spec=json.dumps(spec), project=str(rows.project.uid), inline=True, stdout=out)
+    run = Run.objects.get(kind="train_rm")
+    assert run.state == "done", run.error
+    assert run.result is not None
+    assert run.result["objective"] == "attribute_regression"

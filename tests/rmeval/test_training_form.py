@@ -119,7 +119,7 @@ RATED = {"backbone": "tiny-encoder", "attributes": ["helpfulness", "correctness"
 
 
 @pytest.mark.parametrize(
-    ("attributes", "offered"), [([], ["auto", "bradley_terry"]), (["a"], ["attribute_regression"])]
+    ("attributes", "offered"), [([], ["auto", "bradley_terry"]), (["a"], ["auto", "attribute_regression"])]
 )
 def test_a_solved_head_is_offered_what_it_is_solved_for(
     project: Project, attributes: list[str], offered: list[str]
@@ -135,7 +135,7 @@ def test_trainings_that_fail_whatever_the_data_are_refused(project: Project, dat
     """Not after waiting for a worker."""
     for family, config, objective, pointer, said in (
         ("gated", RATED, "auto", "/spec/start_from", "First train a reward model of the family embedding_linear"),
-        ("embedding_linear", RATED, "auto", "/spec/objective", "for the objective attribute_regression alone"),
+        ("embedding_linear", RATED, "bradley_terry", "/spec/objective", "for the objective attribute_regression alone"),
         ("embedding_linear", {}, "margin_bt", "/spec/objective", "for the objective bradley_terry alone"),
     ):
         name = f"{family} {objective}"

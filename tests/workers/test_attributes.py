@@ -222,7 +222,7 @@ def test_families_and_objectives_that_do_not_go_together(tmp_path) -> None:
         LocalRun(tmp_path, make_pairs(8), family="embedding_linear").train(freeze_backbone=False)
     rating = LocalRun(tmp_path, make_pairs(8), {"backbone": "tiny-encoder", "attributes": ["x"]}, "embedding_linear")
     with pytest.raises(JobError, match="pairs have no ratings"):
-        rating.train()
+        rating.train(objective="bradley_terry")
 
 
 # --- the linear baseline

@@ -289,7 +289,7 @@ def test_combinations_that_are_refused_when_submitted(family, spec, pointer) -> 
 
     parsed = parse_spec(JOBS.get("train_rm").Spec, {"reward_model": "m", "source": {"dataset": "d"}, **spec})
     with pytest.raises(SpecError) as caught:
-        check_training(parsed, family)
+        check_training(parsed, family, {})
     assert [e["pointer"] for e in caught.value.errors] == [pointer]
 
 

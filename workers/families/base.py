@@ -127,7 +127,8 @@ class NetFamily:
     solves for the head on frozen features instead of training it, and prepare_head(ctx, config, *, net, data, rows)
     makes it ready for training, the same at every attempt. A third is asked when a training is submitted:
     refuses(config, objective, spec), with the settings as a mapping and the objective's name, says why such a training
-    would fail whatever the data (a FieldProblem), or None.
+    would fail whatever the data (a FieldProblem), or None. A family whose settings leave one objective alone has
+    usual_objective(config), its name: "auto" then follows the settings, and pages offer no other.
     """
 
     name: ClassVar[str]

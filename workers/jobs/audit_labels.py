@@ -97,7 +97,7 @@ class AuditLabels:
             return self.seeds or [self.seed + number for number in range(self.members)]
 
     @staticmethod
-    def check(_: Any, family: str) -> None:
+    def check(_: Any, family: str, *_more: Any) -> None:
         """SpecError where the family has no head that can be trained on stored features."""
         entry: Any = FAMILIES.get(family)
         if not {"features", "tokens"} <= entry.capabilities:

@@ -62,7 +62,7 @@ class Score:
         return False
 
     @staticmethod
-    def check(spec: Any, family: str) -> None:
+    def check(spec: Any, family: str, *_more: Any) -> None:
         """A person is asked for only where the family can be told of one."""
         if spec.person is not None:
             check_takes_pairs(family)

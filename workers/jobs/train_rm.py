@@ -1,5 +1,6 @@
 """Train a reward model on preference pairs."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
@@ -33,7 +34,7 @@ class TrainRewardModel:
         )
         objective: str = Field(
             default="auto",
-            description="Name of a training objective; auto: the usual one of the reward model's family.",
+            description="Name of a training objective; auto: the usual one of the reward model, by family and settings.",
         )
         objective_config: dict[str, Any] = Field(default={}, description="Settings of the objective.")
         learning_rate: float = Field(default=5e-5, gt=0, le=1, description="Peak learning rate of the backbone.")
@@ -146,21 +147,21 @@ class TrainRewardModel:
             return value
 
     @staticmethod
-    def check(spec: Any, family: str) -> None:
+    def check(spec: Any, family: str, config: Mapping[str, Any]) -> None:
         """SpecError where the family cannot be trained as the spec asks."""
-        check_training(spec, family)
+        check_training(spec, family, config)
 
     @staticmethod
-    def needs_preferences(spec: Any, family: str) -> bool:
+    def needs_preferences(spec: Any, family: str, config: Mapping[str, Any]) -> bool:
         """Objectives on labelled responses need none; whether the labels are there is known when they are read."""
         is_measured = hasattr(FAMILIES.get(family), "assemble")
-        return not is_measured and objective_of(spec, family).rows == "pairs"
+        return not is_measured and objective_of(spec, family, config).rows == "pairs"
 
     def run(self, ctx: JobContext, spec: Spec) -> dict[str, Any]:
         from workers.nn.training_job import train
 
         reference = ctx.load_reward_model(spec.reward_model)
-        family, objective = check_training(spec, reference.family)
+        family, objective = check_training(spec, reference.family, reference.config)
         if hasattr(family, "assemble"):
             measured: dict[str, Any] = family.assemble(
                 ctx, spec, parse_spec(family.Config, reference.config, at="/reward_model")
@@ -173,17 +174,24 @@ class TrainRewardModel:
         return train(ctx, spec, family, parse_spec(family.Config, reference.config, at="/reward_model"), objective)
 
 
-def objective_of(spec: Any, family: str) -> Any:
-    """The class of the objective: the family's own for auto."""
+def usual_objective(family: str, config: Mapping[str, Any]) -> str:
+    """Name of the objective that auto stands for, with a reward model of this family and these settings."""
     entry: Any = FAMILIES.get(family)
-    name = getattr(entry, "default_objective", "bradley_terry") if spec.objective == "auto" else spec.objective
-    return OBJECTIVES.get(name)
+    follows = getattr(entry, "usual_objective", None)
+    name: str = follows(config) if follows else getattr(entry, "default_objective", "bradley_terry")
+    return name
 
 
-def check_training(spec: Any, family_name: str) -> tuple[Any, Any]:
-    """Family and objective as the spec names them. SpecError where they do not go together, before a run starts.
+def objective_of(spec: Any, family: str, config: Mapping[str, Any]) -> Any:
+    """The class of the objective of a training; `config`: settings of the reward model, which auto may follow."""
+    return OBJECTIVES.get(usual_objective(family, config) if spec.objective == "auto" else spec.objective)
 
-    A family that is measured, not trained (it has `assemble`), has the objective None.
+
+def check_training(spec: Any, family_name: str, config: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Family and objective as the spec names them, for a reward model with the settings `config`.
+
+    SpecError where they do not go together, before a run starts. A family that is measured, not
+    trained (it has `assemble`), has the objective None.
     """
     try:
         family: Any = FAMILIES.get(family_name)
@@ -195,7 +203,7 @@ def check_training(spec: Any, family_name: str) -> tuple[Any, Any]:
     if hasattr(family, "assemble"):
         _check_measuring(spec, family_name)
         return family, None
-    objective = objective_of(spec, family_name)
+    objective = objective_of(spec, family_name, config)
     lacking = sorted(objective.needs - family.capabilities)
     if lacking:
         fitting = [other for other, entry in OBJECTIVES.items() if entry.needs <= family.capabilities]

@@ -179,7 +179,7 @@ def arm_spec(
     }
     try:
         parsed = parse_spec(TrainRewardModel.Spec, raw)
-        _, objective = check_training(parsed, family)
+        _, objective = check_training(parsed, family, {**(config or {}), **arm.config})
         if not parsed.validation_share:
             raise SpecError([NOTHING_HELD_OUT])
         _check_config(FAMILIES.get(family).Config, arm.config, config)
@@ -215,7 +215,7 @@ def _result(ctx: JobContext, spec: Any, one: Planned, model: Any, *, place: tupl
         found: dict[str, Any] = json.loads(saved.read_text())
         return found
     family: Any = FAMILIES.get(model.family)
-    parsed, objective = arm_spec(spec, one.arm, one.seed, model.family)
+    parsed, objective = arm_spec(spec, one.arm, one.seed, model.family, config=model.config)
     config = parse_spec(family.Config, {**model.config, **one.arm.config}, at="/reward_model")
     inner = ArmContext(ctx, folder, place, one.key, keeps=spec.keep_checkpoints)
     result = train(inner, parsed, family, config, objective)

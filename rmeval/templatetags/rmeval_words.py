@@ -7,7 +7,7 @@ from django import template
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from rmeval.typed_scores import signed as signed_number
+from rmeval.typed_parts import signed as signed_number
 from workers.families import FAMILIES
 from workers.jobs import JOBS
 

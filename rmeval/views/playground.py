@@ -60,7 +60,7 @@ def playground_submit(request: HttpRequest, uid: UUID) -> HttpResponse:
             return redirect(f"{reverse('rmeval:playground', args=[project.uid])}?run={run.uid}#scores")
         except DomainError as error:
             form.add_problems(error.errors) if error.errors else form.add_error(None, error.detail)
-    context = page_context(request, project, None) | {"form": form, "candidates": found}
+    context = page_context(request, project, None) | form_context(form, found)
     return render(request, "rmeval/playground.html", context, status=422)
 
 
@@ -72,7 +72,7 @@ def playground_changed(request: HttpRequest, project: Project, found: list[Candi
         form.responses[-1].field.widget.attrs["autofocus"] = True
     if request.htmx:  # type: ignore[attr-defined]
         return render(request, "rmeval/playground.html#responses", {"form": form})
-    context = page_context(request, project, None) | {"form": form, "candidates": found}
+    context = page_context(request, project, None) | form_context(form, found)
     return render(request, "rmeval/playground.html", context)
 
 
@@ -83,8 +83,7 @@ def page_context(request: HttpRequest, project: Project, run: Run | None) -> dic
     initial["checkpoints"] = [uid for uid in initial.get("checkpoints", fit) if uid in fit]
     context = {
         "project": project,
-        "form": PlaygroundForm(initial=initial, project=project, found=found),
-        "candidates": found,
+        **form_context(PlaygroundForm(initial=initial, project=project, found=found), found),
         "may_act": role_in(request.user, project) in RESEARCHERS,
         "datasets": datasets_to_pick(project=project),
         "picked": initial.get("dataset", ""),
@@ -93,6 +92,10 @@ def page_context(request: HttpRequest, project: Project, run: Run | None) -> dic
         "example": request.GET.get("example", ""),
     }
     return context | (scores_context(run) if run is not None else {})
+
+
+def form_context(form: PlaygroundForm, found: list[Candidate]) -> dict[str, Any]:
+    return {"form": form, "candidates": found, "unfit": [one for one in found if one.why_not]}
 
 
 def initial_texts(request: HttpRequest, project: Project, run: Run | None) -> dict[str, Any]:

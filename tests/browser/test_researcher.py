@@ -18,14 +18,21 @@ PASSWORD = "a long enough password"
 MAKE_WORLD = f"""
 from annotator.models import User
 from annotator.services.projects import project_create
+from django.utils import timezone
 from rmeval.services.reward_models import reward_model_register as register
+from rmeval.services.submission import run_submit
 from tests.factories import DatasetFactory
 from tests.rmeval.conftest import fill
 lead = User.objects.create_superuser("leda", "l@x.org", {PASSWORD!r})
 project = project_create(name="Lab", creator=lead)
-fill(DatasetFactory(project=project, name="Pairs"), 24)
+dataset = fill(DatasetFactory(project=project, name="Pairs"), 24)
+members = []
 for name, family in (({LONG!r}, "length"), ("x" * 200, "random")):
-    register(project=project, name=name, family=family, config={{}}, user=lead)
+    made = register(project=project, name=name, family=family, config={{}}, user=lead)
+    members.append(str(made.checkpoints.get().uid))
+both = register(project=project, name="Both", family="ensemble", config={{"members": members}}, user=lead)
+spec = {{"reward_model": str(both.uid), "source": {{"dataset": str(dataset.uid)}}}}
+run_submit(project=project, kind="train_rm", spec=spec, user=lead, now=timezone.now())
 print("made", project.uid)
 """
 
@@ -86,6 +93,26 @@ def test_responses_come_and_go_and_are_scored(page: Page, site: Site, project: s
     assert overflow(page) <= 0
     page.get_by_role("button", name="Score", exact=True).click()
     expect(page.get_by_role("heading", name="Rewards")).to_be_visible(timeout=120_000)
+    assert overflow(page) <= 0
+
+
+def test_what_a_model_tells_opens_below_its_row(page: Page, site: Site, project: str) -> None:
+    """The ensemble tells of its members; one opens that with the keyboard, and the page stays as wide as it is."""
+    page.goto(f"http://127.0.0.1:{site.port}/projects/{project}/reward-models/")
+    page.get_by_role("link", name="Both").click()
+    expect(page.get_by_role("link", name="#1")).to_be_visible(timeout=120_000)  # it has been measured
+    page.get_by_role("link", name="Playground").first.click()
+    page.get_by_label("Conversation").fill("Why?")
+    page.get_by_label("Response 1", exact=True).fill("First of all, because.")
+    page.get_by_label("Response 2", exact=True).fill("Second.")
+    page.get_by_role("button", name="Score", exact=True).click()
+    more = page.locator(".typed-more > summary")
+    expect(more).to_have_count(1, timeout=120_000)
+    members = page.locator("caption", has_text="Members of the ensemble")
+    expect(members).to_be_hidden()
+    more.focus()
+    page.keyboard.press("Enter")
+    expect(members).to_be_visible()
     assert overflow(page) <= 0
 
 

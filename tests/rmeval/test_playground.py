@@ -13,7 +13,8 @@ from annotator.models import Dataset, Project, Role
 from rmeval.conversation_text import read_messages, read_steps, write_messages
 from rmeval.models import Checkpoint, RewardModel, Run
 from rmeval.services.runs import run_finish, run_start
-from rmeval.typed_scores import bars_of, tables_of, tokens_of, typed_scores
+from rmeval.typed_parts import bars_of, tables_of, tokens_of
+from rmeval.typed_scores import ModelScores, TypedScores, model_scores, typed_scores
 from tests.factories import ExampleFactory, ProjectFactory, ResponseFactory
 from tests.factories import assistant_message as says
 from tests.rmeval.test_evaluation import baseline
@@ -50,6 +51,7 @@ def test_from_the_form_to_rewards_side_by_side(project: Project, lead: Client, s
         assert page.count("<b>+17</b>") == 1
         assert page.count("<b>−17</b>") == 1
         assert page.count(">highest<") == 2
+        assert "of 2 reward models" in page
         assert 'style="' not in page
     filled = lead.get(answer["Location"]).content.decode()
     assert "Because it is so." in filled.split("<form", 2)[-1]
@@ -204,6 +206,42 @@ def test_everything_a_family_tells_is_shown(project: Project, lead: Client) -> N
     scores = typed_scores(run)
     assert scores is not None
     assert [step.is_lowest for step in scores.models[0].told[0].steps] == [False, True]
+
+
+def model_told(name: str, values: list[float | None], **more: Any) -> ModelScores:
+    row = {"checkpoint": name, "family": "length", "error": None, "values": values}
+    row |= {"parts": [None] * len(values), "reasons": [None] * len(values), **more}
+    return model_scores(row, None)
+
+
+def test_reward_models_are_grouped_by_the_response_they_put_highest() -> None:
+    first, second, equal = [2.0, 1.0], [-3.0, -1.0], [0.5, 0.5]
+    failed = model_told("failed", [None, None], error={"message": "gone", "hint": ""})
+    models = [model_told(f"m {i}", v) for i, v in enumerate([second, first, second, equal, first, second])]
+    scores = TypedScores(["one", "two"], [*models, failed])
+    assert [(group.title, [model.uid for model in group.models]) for group in scores.groups] == [
+        ("Response 1 is highest", ["m 1", "m 4"]),
+        ("Response 2 is highest", ["m 0", "m 2", "m 5"]),
+        ("More than one is highest", ["m 3"]),
+        ("Nothing to compare", ["failed"]),
+    ]
+    assert (scores.n_compared, [bar.value for bar in scores.tally]) == (6, [2, 3])
+    assert scores.tally[1].width == 50.0
+    assert not any(bar.is_best for bar in models[3].bars)  # all equal: none is marked
+    few = TypedScores(["one", "two"], models[:2])
+    assert [group.title for group in few.groups] == [""]
+    assert [bar.value for bar in few.tally] == [1, 1]
+    assert TypedScores(["one"], [model_told("a", [1.0]), model_told("b", [2.0])]).tally == []
+
+
+def test_a_row_says_what_stands_behind_it() -> None:
+    part = {"spread": 0.5, "attributes": {"a": 1.0}, "gating": {"a": 1.0}, "tokens": [{"text": "x", "reward": 1.0}]}
+    assert model_told("m", [1.0], parts=[part]).more == "Spread (standard deviation), attributes, gate, tokens"
+    steps = {**part, "steps": [{"text": "x", "probability": 0.1}]}
+    assert model_told("m", [1.0], parts=[steps]).more.endswith(", tokens, …")
+    cut = model_told("m", [1.0], n_truncated=1)
+    assert (cut.more, cut.has_more) == ("What was cut", True)
+    assert not model_told("m", [1.0]).has_more
 
 
 def test_bars_share_a_scale_that_holds_zero() -> None:

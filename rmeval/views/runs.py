@@ -30,6 +30,7 @@ from rmeval.services.submission import run_retry
 from rmeval.sources import source_of
 from rmeval.typed_scores import typed_scores
 from rmeval.views.audits import audit_context
+from rmeval.views.score_exports import run_scores
 from workers.jobs import JOBS
 
 PAGE = 50
@@ -73,6 +74,7 @@ def run_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
             "waits_for": waiting_notes([run], now=now).get(run.pk, ""),
             "elapsed_s": ((run.ended_at or now) - run.started_at).total_seconds() if run.started_at else None,
             "scores": typed_scores(run),
+            "given": run_scores(run),
             **run_relatives(run=run),
         }
     if not part:

@@ -85,7 +85,10 @@ class PersonFields(forms.Form):
             )
         elif not cleaned.get("person_rater"):
             told = ", ".join(f"{name} ({n} pairs)" for name, n in known_raters(place, key))
-            self.add_error("person_rater", f"Name the rater. Those with most pairs there: {told or 'none'}.")
+            if told:
+                self.add_error("person_rater", f"Name the rater. Those with most pairs there: {told}.")
+            else:
+                self.add_error("person_source", f"No rater is known in {place.name} by a choice yet: choose another.")
 
     def person(self) -> dict[str, Any] | None:
         """The part of the spec, as far as something is filled in."""

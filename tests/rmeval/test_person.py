@@ -1,6 +1,7 @@
 """Rewards of one person, asked for by REST and on the playground: raters of queues, snapshots and datasets."""
 
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from django.urls import reverse
@@ -153,7 +154,9 @@ def test_what_the_page_refuses(untrained: Checkpoint, tastes: Dataset) -> None:
     lead, address = client_of(project, Role.LEAD), reverse("rmeval:playground", args=[project.uid])
     rule = baseline(project, name="longer")
     place = f"dataset:{tastes.uid}"
+    quiet = QueueFactory(project=project, dataset=tastes)
     for given, said in (
+        ({"person_source": f"queue:{quiet.uid}"}, f"No rater is known in {quiet.name} by a choice yet"),
         ({"person_source": place, "person_rater": "rater 99", "person_rater_key": "who"}, "Nobody called rater 99"),
         ({"person_source": place, "person_rater": "rater 99", "person_rater_key": "who"}, "rater 0 (20 pairs)"),
         ({"person_source": place, "person_rater": "rater 1"}, "names its raters. Keys there: who."),
@@ -200,6 +203,9 @@ def test_a_dataset_is_scored_for_a_person_by_rest(personal: Checkpoint, tastes: 
     assert dict(Score.objects.filter(extra="").values_list("response", "value")) == plain
     of_rater = tastes.preferences.filter(example__meta__who="rater 1")
     assert sum(own[p.response_b_id] > own[p.response_a_id] for p in of_rater) >= 18
+
+    page = lead.get(reverse("rmeval:run-detail", args=[run.uid])).content.decode()
+    assert f"&amp;{urlencode({'extra': run.result['person']['extra']})}&amp;file=parquet" in page
 
     again = submitted(project, "score", {**where, "person": person})
     assert again.result is not None

@@ -38,7 +38,7 @@ from rmeval.sources import PairSource
 from rmeval.training_form import train_form, train_spec
 from workers.families import FAMILIES
 from workers.families.base import CAPABILITIES
-from workers.jobs.export_checkpoint import EXPORTED
+from workers.jobs.export_checkpoint import refusal
 
 
 @login_required
@@ -225,7 +225,7 @@ def checkpoint_files_view(request: HttpRequest, uid: UUID) -> HttpResponse:
         "refused": newest_refusal(checkpoint),
         "without_files": without_files(FAMILIES.get(family) if family in FAMILIES else None),
         "may_act": role_in(request.user, project) in RESEARCHERS,
-        "may_export": family in EXPORTED,
+        "not_exported": refusal(family, checkpoint.reward_model.config),
     }
     return render(request, "rmeval/checkpoint_files.html", context)
 

@@ -138,38 +138,77 @@ def test_the_plain_folder_is_there_without_a_run(project: Project, lead: Client,
     assert refused.json()["code"] == "no_files"
 
 
-def test_what_cannot_be_exported_says_why(project: Project, lead: Client) -> None:
-    from workers.errors import JobError
+def test_an_encoder_leaves_with_the_code_that_computes_it(project: Project, lead: Client, tmp_path: Path) -> None:
+    """The default pooling, which no class of transformers has: the page says what the folder brings."""
+    from transformers import AutoModelForSequenceClassification
 
     train(fill(DatasetFactory(project=project), 12))
     checkpoint = Checkpoint.objects.get()
     lead.post(reverse("rmeval:checkpoint-export", args=[checkpoint.uid]))
     run = Run.objects.get(kind="export_checkpoint")
-    with pytest.raises(JobError):
+    run_job(str(run.uid))
+    run.refresh_from_db()
+    assert run.state == "done", run.error
+    page = lead.get(reverse("rmeval:checkpoint-files", args=[checkpoint.uid])).content.decode()
+    assert "PooledRewardForSequenceClassification" in page
+    assert "trust_remote_code=True runs that file" in page
+    folder = unpacked(lead.get(reverse("rmeval:checkpoint-export", args=[checkpoint.uid])), tmp_path / "out")
+    assert (folder / "modeling_reward.py").is_file()
+    model = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True)
+    assert model.config.pooling == "mean"
+
+
+def test_what_the_run_refuses_stands_on_the_page(project: Project, lead: Client, settings: Any) -> None:
+    from safetensors.torch import load_file, save_file
+
+    from workers.errors import JobError
+
+    train(fill(DatasetFactory(project=project), 12))
+    checkpoint = Checkpoint.objects.get()
+    file = Path(settings.ARTIFACT_DIR) / checkpoint.path / "weights.safetensors"
+    tensors = load_file(file)
+    save_file({**tensors, "head.bias": tensors["head.bias"] + 1.0}, file)
+    lead.post(reverse("rmeval:checkpoint-export", args=[checkpoint.uid]))
+    run = Run.objects.get(kind="export_checkpoint")
+    with pytest.raises(JobError, match="not those that were stored"):
         run_job(str(run.uid))
     page = lead.get(reverse("rmeval:run-detail", args=[run.uid])).content.decode()
-    assert "this reward model reads the mean of all tokens" in page
-    assert "Download the plain folder" in page
+    assert "are not those that were stored" in page
     page = lead.get(reverse("rmeval:checkpoint-files", args=[checkpoint.uid])).content.decode()
     assert "Refused by <a" in page
-    assert "this reward model reads the mean of all tokens" in page
+    assert "are not those that were stored" in page
     assert "<dt>Validation: loss</dt>" in page
     assert not Artifact.objects.filter(kind="export").exists()
 
 
-def test_a_family_without_a_class_is_refused_before_the_run(project: Project, lead: Client, settings: Any) -> None:
+def test_settings_that_cannot_leave_are_refused_before_the_run(project: Project, lead: Client) -> None:
+    train(fill(DatasetFactory(project=project), 12))
+    checkpoint = Checkpoint.objects.get()
+    model = checkpoint.reward_model
+    model.config = {**model.config, "pooling": "response_mean"}
+    model.save(update_fields=["config"])
+    answer = lead.post(reverse("rmeval:checkpoint-export", args=[checkpoint.uid]))
+    assert answer.status_code == 422
+    assert "is not told where among them the response begins" in answer.content.decode()
+    assert not Run.objects.filter(kind="export_checkpoint").exists()
+    page = lead.get(reverse("rmeval:checkpoint-files", args=[checkpoint.uid])).content.decode()
+    assert "not possible. An exported model reads tokens" in page
+    assert "Export for transformers" not in page
+
+
+def test_a_family_that_cannot_leave_is_refused_before_the_run(project: Project, lead: Client, settings: Any) -> None:
     rule = baseline(project)
     folder = Path(settings.ARTIFACT_DIR) / "checkpoints" / "x"
     folder.mkdir(parents=True)
     (folder / "weights.safetensors").write_bytes(b"x")
     answer = lead.post(reverse("rmeval:checkpoint-export", args=[rule.uid]))
     assert answer.status_code == 422
-    assert "No class of transformers computes the rewards of the family length." in answer.content.decode()
+    assert "The rewards of the family length cannot be exported." in answer.content.decode()
     assert not Run.objects.exists()
     Checkpoint.objects.filter(pk=rule.pk).update(path="checkpoints/x")
     page = lead.get(reverse("rmeval:checkpoint-files", args=[rule.uid])).content.decode()
     assert "Take it along" in page
-    assert "no class of it computes the rewards of this family" in page
+    assert "not possible. The rewards of the family length cannot be exported." in page
     assert "Export for transformers" not in page
 
 

@@ -107,13 +107,12 @@ def test_a_constant_that_the_class_cannot_hold_is_said(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("family", "config", "says"),
     [
-        ("scalar_head", {"backbone": "tiny-encoder"}, "reads the first token; this reward model reads the mean of all"),
-        ("scalar_head", {"pooling": "mean"}, "LlamaForSequenceClassification reads the last token"),
-        ("scalar_head", {"head_depth": 2}, "has a head of 1 layer; this one has 2 with silu"),
-        ("autoregressive", {}, "No class of transformers computes the rewards of the family autoregressive"),
+        ("scalar_head", {"pooling": "response_mean"}, "is not told where among them the response begins"),
+        ("scalar_head", {"length_normalisation": "log_tokens"}, "divides the reward by the length of the response"),
+        ("autoregressive", {}, "family autoregressive cannot be exported. Its reward is a likelihood"),
     ],
 )
-def test_what_no_class_computes_is_refused_with_a_way_out(tmp_path, family, config, says) -> None:
+def test_what_cannot_travel_is_refused_with_a_way_out(tmp_path, family, config, says) -> None:
     with pytest.raises(JobError, match=says) as refused:
         export(tmp_path, trained(tmp_path, family, **config))
     assert "plain folder" in refused.value.hint

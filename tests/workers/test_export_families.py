@@ -235,13 +235,11 @@ def test_the_reward_of_a_goal_conditioned_model_leaves_without_its_goal(tmp_path
     ("family", "config", "says"),
     [
         ("twin_head", {"output": "mean"}, "mean of two heads of 2 layers"),
-        ("twin_head", {}, "LlamaForSequenceClassification has a head of 1 layer; this one has 2 with silu"),
-        ("multi_attribute", {"attributes": ["kind"], "pooling": "mean"}, "this reward model reads the mean of all"),
-        ("process", {"head_depth": 2}, "LlamaForTokenClassification has a head of 1 layer; this one has 2 with silu"),
-        ("goal_conditioned", {"head": "mlp"}, "has a head of 1 layer; this one has 4"),
+        ("multi_attribute", {"attributes": ["kind"], "pooling": "response_mean"}, "mean of the response's tokens"),
+        ("process", {"head_depth": 2}, "that label tokens have a head of 1 layer; this one has 2"),
     ],
 )
-def test_what_no_class_computes_says_what_is_in_the_way(tmp_path, family, config, says) -> None:
+def test_what_cannot_travel_says_what_is_in_the_way(tmp_path, family, config, says) -> None:
     rows = {"multi_attribute": rated_rows, "process": step_rows}.get(family, make_pairs)(24)
     with pytest.raises(JobError, match=says) as refused:
         export(tmp_path, made(tmp_path, family, rows, **config))

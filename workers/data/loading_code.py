@@ -188,7 +188,8 @@ class Reading:
 
     constants: what the class has no place for, by output; weights: of each output in the reward; steps: the settings
     of a process reward model; compared: those of a policy discriminator. Both empty for others. is_verified: whether
-    question, reference answer and response are put in tags, as a reference verifier reads them.
+    question, reference answer and response are put in tags, as a reference verifier reads them. brings_code: whether
+    the class is a file of the folder.
     """
 
     constants: Mapping[str, float]
@@ -196,6 +197,7 @@ class Reading:
     steps: Mapping[str, str] = field(default_factory=dict)
     compared: Mapping[str, Any] = field(default_factory=dict)
     is_verified: bool = False
+    brings_code: bool = False
 
     @property
     def needs_reference(self) -> bool:
@@ -219,6 +221,8 @@ def loading_code(renderer: Renderer, reading: Reading) -> str:
     rest = ', [{"role": "assistant", "content": "Yes."}]' if reading.needs_reference else ""
     body = _steps(reading) if reading.steps else _sequence(reading)
     head = HEAD if "math." in body else HEAD.removeprefix("import math\n\n")
+    if reading.brings_code:  # of the tokenizer too, which transformers chooses by the config
+        head = head.replace("(folder)", "(folder, trust_remote_code=True)")
     numbers = "".join(f"{name} = {value!r}\n" for name, value in _numbers(renderer, reading).items())
     return head.replace("CLASS", auto) + "\n" + numbers + TOKENS + texts + body + EXAMPLE.replace("REST", rest)
 

@@ -1,6 +1,7 @@
 """Export a checkpoint as a Hugging Face folder that transformers opens by itself."""
 
 import shutil
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -9,6 +10,7 @@ from workers.context import JobContext
 from workers.data.model_card import model_card
 from workers.environment import describe_environment, keep_freed_memory, peak_rss_mib
 from workers.errors import FieldProblem, SpecError
+from workers.families import FAMILIES
 from workers.jobs import JOBS
 from workers.specs import SpecModel
 
@@ -29,7 +31,7 @@ EXPORTED = frozenset(
         "reference_verifier",
     }
 )
-"""Families that classes of transformers exist for; whether one fits a checkpoint, its run says."""
+"""Families whose rewards a class of transformers computes, or the one that travels with the weights."""
 WHY = {
     "ensemble": "It is several models: export its members one by one.",
     "bayesian_ensemble": "Its reward picks among several heads by how sure each is.",
@@ -43,17 +45,33 @@ WHY = {
 }
 
 
-def refusal(family: str) -> str:
-    """Why checkpoints of a family are not exported."""
-    return f"No class of transformers computes the rewards of the family {family}. {WHY.get(family, '')}".rstrip()
+BLIND = "An exported model reads tokens, and is not told where among them the response begins"
+
+
+def refusal(family: str, config: Mapping[str, Any]) -> str:
+    """Why checkpoints of a family with these settings are not exported; empty where they can be."""
+    if family not in EXPORTED:
+        return f"The rewards of the family {family} cannot be exported. {WHY.get(family, '')}".rstrip()
+    fields = FAMILIES.get(family).Config.model_fields
+    told = {name: config.get(name, field.default) for name, field in fields.items()}
+    if told.get("pooling") == "response_mean":
+        return f"{BLIND}: this one reads the mean of the response's tokens."
+    if told.get("length_normalisation", "none") != "none":
+        return f"{BLIND}: this one divides the reward by the length of the response."
+    depth = told.get("head_depth", 1)
+    if family == "process" and depth > 1:
+        return f"Classes of transformers that label tokens have a head of 1 layer; this one has {depth}."
+    if family == "twin_head" and told["output"] == "mean" and depth > 1:
+        return f"The reward is the mean of two heads of {depth} layers, and an exported model has one head."
+    return ""
 
 
 @JOBS.add("export_checkpoint")
 class ExportCheckpoint:
     """Write config, tokenizer, model.safetensors and a model card, open the folder again, and compare the rewards.
 
-    Where no class of transformers computes the same, the run says why and nothing is kept; the checkpoint's own files
-    can be downloaded always.
+    Where no class of transformers computes the same, the folder brings a class of ours as a file, which the card says.
+    What cannot leave at all is refused when it is submitted; the checkpoint's own files can be downloaded always.
     """
 
     title: ClassVar[str] = "Export a checkpoint"
@@ -65,10 +83,10 @@ class ExportCheckpoint:
         checkpoint: str = Field(description="uid of a checkpoint.")
 
     @staticmethod
-    def check(_: Any, family: str) -> None:
-        """SpecError for a family whose rewards no class of transformers computes."""
-        if family not in EXPORTED:
-            detail = f"{refusal(family)} {PLAIN}"
+    def check(_: Any, family: str, config: Mapping[str, Any]) -> None:
+        """SpecError for a reward model that cannot be exported, whatever its weights."""
+        if why := refusal(family, config):
+            detail = f"{why} {PLAIN}"
             raise SpecError([FieldProblem(pointer="/checkpoint", code="does_not_fit", detail=detail)])
 
     @staticmethod
@@ -90,7 +108,7 @@ class ExportCheckpoint:
         ctx.progress(1, 2, "Keeping it")
         told = asdict(found)
         code = f"```python\n{told.pop('code')}```"
-        loading = [code, *found.notes, PROBES.format(difference=found.difference)]
+        loading = [*found.notes, code, PROBES.format(difference=found.difference)]
         card = model_card(ctx.describe_checkpoint(spec.checkpoint), loading)
         (folder / "README.md").write_text(card, encoding="utf-8")
         meta = {"of_checkpoint": spec.checkpoint, **told}

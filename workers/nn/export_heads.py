@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from workers.errors import JobError
 from workers.jobs.export_checkpoint import PLAIN
+from workers.nn.heads import ACTIVATIONS
 
 Layer = tuple[Tensor, Tensor]
 """Weight (out, in) and bias (out,)."""
@@ -43,8 +44,8 @@ def linear_head(family: str, head: Any, config: Any) -> LinearHead:
     return builders.get(family, _scalar)(head, config)
 
 
-def _scalar(head: Any, config: Any) -> LinearHead:
-    return LinearHead(layers_of(head), ["reward"], [1.0], getattr(config, "head_activation", "none"))
+def _scalar(head: Any, _: Any) -> LinearHead:
+    return LinearHead(layers_of(head), ["reward"], [1.0], activation_of(head))
 
 
 @torch.no_grad()
@@ -67,8 +68,7 @@ def _twins(head: Any, config: Any) -> LinearHead:
     members = [layers_of(member) for member in head.members]
     if len(members[0]) > 1:
         raise JobError(
-            f"The reward is the mean of two heads of {len(members[0])} layers, and classes of transformers have one "
-            "head.",
+            f"The reward is the mean of two heads of {len(members[0])} layers, and an exported model has one head.",
             f"Set output to a or b, or train with head_depth 1, whose mean is one linear layer. {PLAIN}",
         )
     pairs = list(zip(members, head.centre.double(), head.spread.double(), strict=True))
@@ -81,3 +81,15 @@ def layers_of(head: Any) -> list[Layer]:
     """Of a ScalarHead, a DeepHead or a GoalHead."""
     found = [m for m in head.layers if isinstance(m, nn.Linear)] if hasattr(head, "layers") else [head]
     return [(m.weight.detach(), torch.zeros(len(m.weight)) if m.bias is None else m.bias.detach()) for m in found]
+
+
+def activation_of(head: Any) -> str:
+    """Between the layers of a head, by its name in ACTIVATIONS."""
+    kinds = {kind: name for name, kind in ACTIVATIONS.items()}
+    return next((kinds[type(m)] for m in getattr(head, "layers", ()) if type(m) in kinds), "none")
+
+
+def named_labels(labels: list[str]) -> dict[str, Any]:
+    """The outputs by name, as a config of transformers says them."""
+    by_place = dict(enumerate(labels))
+    return {"num_labels": len(labels), "id2label": by_place, "label2id": {name: i for i, name in by_place.items()}}

@@ -52,9 +52,15 @@ def exported_reading(family: str, reading: Reading, renderer: Renderer) -> dict[
 def take_reading(config: Any, name: str) -> ExportedReading | None:
     """What a folder says of itself; it is taken out of the config, which the checkpoint keeps without it."""
     found = getattr(config, KEY, None)
+    if found is not None:
+        delattr(config, KEY)
+    return reading_of(found, name)
+
+
+def reading_of(found: Any, name: str) -> ExportedReading | None:
+    """The same, checked; None where nothing is said. JobError names what is amiss."""
     if found is None:
         return None
-    delattr(config, KEY)
     try:
         return ExportedReading.model_validate(found)
     except ValidationError as error:

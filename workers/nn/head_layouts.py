@@ -21,20 +21,28 @@ IDENTITY_SCALE = 2.0**-12
 
 @dataclass(frozen=True)
 class Layout:
-    """Names of linear layers: `last` gives the labels; `first`, where there is one, an activation before it."""
+    """Names of linear layers: `last` gives the labels; `first`, and then those `between`, come before it where there
+    are any, with the activation between any two.
+    """
 
-    pooling: Literal["last", "first"]
+    pooling: Literal["last", "first", "mean"]
     last: str
     first: str = ""
     activation: Activation = "none"
+    between: tuple[str, ...] = ()
+
+    @property
+    def inner(self) -> list[str]:
+        """All but the last."""
+        return [name for name in (self.first, *self.between) if name]
 
     @property
     def depth(self) -> int:
-        return 2 if self.first else 1
+        return len(self.inner) + 1
 
     @property
     def weights(self) -> list[str]:
-        return [f"{name}.weight" for name in (self.first, self.last) if name]
+        return [f"{name}.weight" for name in (*self.inner, self.last)]
 
 
 @dataclass(frozen=True)

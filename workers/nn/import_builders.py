@@ -51,10 +51,24 @@ def _scalar(found: Found, settings: Mapping[str, Any]) -> Built:
         weight, bias = (shares @ weight)[None], (shares @ bias)[None]
     head = {"weight": weight, "bias": bias}
     if layout.first:
-        first, first_bias = _linear(found, layout.first)
-        config |= {"head_activation": layout.activation, "head_width": len(first)}
-        head = {"layers.0.weight": first, "layers.0.bias": first_bias, "layers.2.weight": weight, "layers.2.bias": bias}
+        layers = widened([*(_linear(found, name) for name in layout.inner), (weight, bias)])
+        config |= {"head_activation": layout.activation, "head_width": len(layers[0][0])}
+        head = {f"layers.{2 * i}.weight": layer[0] for i, layer in enumerate(layers)}
+        head |= {f"layers.{2 * i}.bias": layer[1] for i, layer in enumerate(layers)}
     return config, head, notes, lambda _net, logits, _item: float(shares @ logits)
+
+
+def widened(layers: Sequence[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
+    """The same function with one width between all layers: numbers that are added are 0, and any activation of 0 is."""
+    width = max(len(weight) for weight, _ in layers[:-1])
+    made = []
+    for i, (weight, bias) in enumerate(layers):
+        rows = len(weight) if i == len(layers) - 1 else width
+        columns = weight.shape[1] if i == 0 else width
+        wide, long = weight.new_zeros(rows, columns), bias.new_zeros(rows)
+        wide[: len(weight), : weight.shape[1]], long[: len(bias)] = weight, bias
+        made.append((wide, long))
+    return made
 
 
 def _shares(found: Found, weights: Mapping[str, float]) -> tuple[Tensor, list[str]]:

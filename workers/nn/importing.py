@@ -31,6 +31,7 @@ from workers.nn.checkpoints import read_about, write_checkpoint
 from workers.nn.exported_reading import take_reading
 from workers.nn.head_layouts import PUBLIC_HEADS, Layout, head_tensors, layout_of, refuse_layout
 from workers.nn.import_builders import BUILDERS, is_right_or_wrong
+from workers.nn.import_exported import exported_config, find_exported
 from workers.nn.internlm2 import raw_config
 from workers.nn.net import Net
 from workers.nn.public_found import Found, labels_of
@@ -84,6 +85,8 @@ def find(
         if not right:
             raise JobError("wrong_token is compared with right_token, which is empty.", "Give right_token too.")
         return find_logit(name, revision, right, wrong, wanted=wanted, template=template)
+    if ours := exported_config(name, revision):
+        return find_exported(name, revision, ours, template=template)
     told = raw_config(name, revision)
     architectures = told.get("architectures") if told else getattr(read_config(name, revision), "architectures", None)
     named = architectures[0] if isinstance(architectures, list) and architectures else "none"

@@ -3,7 +3,7 @@
 import json
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,25 +51,30 @@ def make_pairs(n: int, *, seed: int = 0) -> list[PreferencePair]:
     return made
 
 
-def write_causal(folder: Path) -> Path:
-    """A Llama of MiniLM's size (6 layers of width 384) with random weights and MiniLM's tokenizer."""
+def causal_model(kind: Literal["Llama", "Qwen2"], **shape: int | None) -> Any:
+    """A causal model of MiniLM's size, 6 layers of width 384 in 12 heads, with random weights; `shape`: the rest."""
     import torch
-    from transformers import LlamaConfig, LlamaModel, PreTrainedTokenizerFast
+    import transformers
 
     torch.manual_seed(0)
+    size = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12}
+    return getattr(transformers, f"{kind}Model")(getattr(transformers, f"{kind}Config")(**size, **shape))
+
+
+def write_causal(folder: Path) -> Path:
+    """A Llama of MiniLM's size with random weights and MiniLM's tokenizer."""
+    from transformers import PreTrainedTokenizerFast
+
     named: dict[str, Any] = {"pad_token": "[PAD]", "unk_token": "[UNK]", "eos_token": "[SEP]"}
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(Path(minilm_path()) / "tokenizer.json"), **named)
-    config = LlamaConfig(
+    causal_model(
+        "Llama",
         vocab_size=len(tokenizer),
-        hidden_size=384,
-        num_hidden_layers=6,
-        num_attention_heads=12,
         num_key_value_heads=12,
         intermediate_size=1024,
         max_position_embeddings=512,
         pad_token_id=tokenizer.pad_token_id,
-    )
-    LlamaModel(config).save_pretrained(folder)
+    ).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 

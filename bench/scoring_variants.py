@@ -9,6 +9,7 @@ from typing import Any
 import psutil
 
 from bench.bench_scoring import alone, by_length, run, show
+from bench.conversations import causal_model
 from bench.machine import foreign_load
 from workers.context import LocalJobContext, RewardModelRef
 from workers.data.schema import ResponseItem
@@ -18,26 +19,16 @@ from workers.jobs.score import BLOCK, score_missing
 
 
 def causal_net() -> Any:
-    """A Qwen2 of MiniLM's size: 6 layers of width 384, random weights."""
+    """A Qwen2 of MiniLM's size, three query heads to each of keys and values, and a reward head."""
     import torch
-    from transformers import Qwen2Config, Qwen2Model
 
     from workers.nn.backbone import described
     from workers.nn.reward_net import RewardNet
     from workers.nn.tiny import tiny_tokenizer
 
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=2000,
-        hidden_size=384,
-        num_hidden_layers=6,
-        num_attention_heads=12,
-        num_key_value_heads=4,
-        intermediate_size=1536,
-        max_position_embeddings=1024,
-        pad_token_id=0,
-    )
-    net = RewardNet(described(Qwen2Model(config), tiny_tokenizer("tiny-causal")), "last")
+    shape = {"num_key_value_heads": 4, "intermediate_size": 1536, "max_position_embeddings": 1024}
+    model = causal_model("Qwen2", vocab_size=2000, pad_token_id=0, **shape)
+    net = RewardNet(described(model, tiny_tokenizer("tiny-causal")), "last")
     torch.nn.init.normal_(net.head.weight, std=0.05)
     return net.eval()
 
@@ -112,7 +103,12 @@ class StreamContext(LocalJobContext):
         return self.n_stream - self.n_kept
 
     def save_scores(
-        self, checkpoint_uid: str, rows: Iterable[tuple[int, float]], parts: Mapping[int, Any] | None = None
+        self,
+        checkpoint_uid: str,
+        rows: Iterable[tuple[int, float]],
+        parts: Mapping[int, Any] | None = None,
+        *,
+        extra: str = "",
     ) -> int:
         n = sum(1 for _ in rows)
         self.n_kept += n

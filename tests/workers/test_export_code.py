@@ -226,11 +226,28 @@ def test_code_that_was_changed_is_not_run_and_changes_nothing(tmp_path, folder) 
     (folder / "tokenizer_config.json").write_text(
         json.dumps({**settings, "auto_map": {"AutoTokenizer": ["tokenization_x.X", None]}})
     )
-    _, after, _ = imported(tmp_path / "after", folder)
+    result, after, _ = imported(tmp_path / "after", folder)
     assert not mark.exists()
+    assert any("own code was not read" in note for note in result["notes"])
     items = [item_of(p) for p in told(folder)]
     assert scorer_of(after).score(items).values.tolist() == scorer_of(before).score(items).values.tolist()
     assert not list(after.path.rglob("*.py"))
+
+
+@pytest.mark.parametrize("kind", ["tiny-encoder", "tiny-causal"])
+def test_trust_in_our_file_is_no_trust_in_somebody_elses(tmp_path, kind) -> None:
+    """A tokenizer may name code on the hub, and go through an import unharmed: it must not leave with our file."""
+    reference = trained(tmp_path, backbone=kind)
+    file = reference.path / "backbone" / "tokenizer_config.json"
+    told_code = {"auto_map": {"AutoTokenizer": ["somebody/tokens--tokenization_x.X", None]}}
+    file.write_text(json.dumps({**json.loads(file.read_text()), **told_code}))
+    config = json.loads((reference.path / "backbone" / "config.json").read_text())
+    config["auto_map"] = {"AutoModel": "somebody/model--modeling_x.X"}
+    (reference.path / "backbone" / "config.json").write_text(json.dumps(config))
+    _, folder = export(tmp_path, reference)
+    for file in folder.rglob("*.json"):
+        assert "somebody" not in file.read_text(), file.name
+    assert transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=True)("a").input_ids
 
 
 def test_another_folder_with_code_of_its_own_is_still_refused(tmp_path, folder) -> None:

@@ -30,7 +30,7 @@ def verified(folder: Path, probes: Probes, reading: Reading, tokenizer: Any) -> 
         found += [*told, reward]
         wanted += [*(probe.get("ratings") or {}).values(), *probe.get("probabilities", ()), probe["reward"]]
     if reading.brings_code and probes:
-        insist_same_tokens(folder, probes, tokenizer)
+        insist_same_tokens(folder, probes, tokenizer, model.config)
         for side in ("left", "right"):
             found += padded_rewards(model, probes, reading, tokenizer.pad_token_id or 0, side)
             wanted += [probe["reward"] for probe in probes]
@@ -62,9 +62,9 @@ def opened(folder: Path, reading: Reading) -> Any:
         ) from error
 
 
-def insist_same_tokens(folder: Path, probes: Probes, tokenizer: Any) -> None:
+def insist_same_tokens(folder: Path, probes: Probes, tokenizer: Any, config: Any) -> None:
     """JobError where the tokenizer, which transformers picks by the config too, comes back as another."""
-    again = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
+    again = transformers.AutoTokenizer.from_pretrained(folder, config=config, trust_remote_code=False)
     texts = [turn["content"] for probe in probes for turn in (*probe["prompt"], *probe["response"])]
     if again(texts).input_ids != tokenizer(texts).input_ids or again.chat_template != tokenizer.chat_template:
         raise JobError("The tokenizer of the exported folder gives other tokens, so it was not kept.", PLAIN)

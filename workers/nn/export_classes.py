@@ -62,7 +62,8 @@ def token_fit(net: Any, head: LinearHead) -> Fit:
 def filled(net: Any, fit: Fit, head: LinearHead, labels: list[str]) -> tuple[Any, dict[str, float]]:
     """A model of the class with the weights of the net, and what its head has no place for, by output."""
     kind, layout = fit.kind, fit.layout
-    config = kind.config_class.from_dict({**net.backbone.config.to_dict(), **named_labels(labels)})
+    told = {key: value for key, value in net.backbone.config.to_dict().items() if key != "auto_map"}
+    config = kind.config_class.from_dict({**told, **named_labels(labels)})
     config.problem_type = "regression"
     model = kind(config).eval()
     own, prefix = model.state_dict(), kind.base_model_prefix

@@ -47,7 +47,7 @@ def with_code(net: Any, head: LinearHead, labels: list[str]) -> Any:
 
 def backbone_settings(told: Mapping[str, Any]) -> dict[str, Any]:
     """Of a backbone's config what its class is made from; rewards need no cache of keys and values."""
-    kept = {key: value for key, value in told.items() if key not in OF_THE_PLACE}
+    kept = {k: v for k, v in told.items() if k not in OF_THE_PLACE and not k.endswith("_implementation")}
     return kept | ({"use_cache": False} if "use_cache" in kept else {})
 
 

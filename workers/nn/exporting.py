@@ -81,6 +81,7 @@ def export_folder(reference: CheckpointRef, folder: Path) -> Exported:
     model.config.pad_token_id = None if one_at_a_time else pad_id
     setattr(model.config, KEY, exported_reading(reference.family, reading, renderer))
     model.save_pretrained(folder, safe_serialization=True)
+    renderer.tokenizer.init_kwargs.pop("auto_map", None)  # whoever trusts our file must not run somebody else's
     renderer.tokenizer.save_pretrained(folder)
     if reading.brings_code:
         add_code(folder)

@@ -30,6 +30,7 @@ from workers.nn.public_models import take_template
 
 NOT_OURS = ("auto_map", "quantization_config")
 """Settings of a backbone that no export writes: they would have other code run, or other weights read."""
+UNREAD = "Its own code was not read: the model was built from its settings and its tensors."
 
 
 class PooledConfig(BaseModel):
@@ -94,6 +95,7 @@ def find_exported(name: str, revision: str | None, told: Mapping[str, Any], *, t
         labels_of(transformers.PretrainedConfig(id2label=settings.id2label), settings.head_sizes[-1]),
         Layout(settings.pooling, names[-1], first, settings.head_activation, tuple(between)),
         logits,
+        notes=[UNREAD],
         exported=exported,
     )
 

@@ -49,11 +49,14 @@ def signed(value: float) -> str:
 def mean_of(mean: dict[str, Any], is_rate: bool, is_difference: bool = False) -> SafeString:
     """A mean over seeds with its interval; why there is none for one seed alone."""
 
-    def show(value: float) -> str:
+    def figure(value: float) -> str:
         sign = "+" if is_difference else ""
         if is_rate:
             return f"{100 * value:{sign}.1f}" if is_difference else f"{value:.1%}"
         return f"{value:{sign}.4g}"
+
+    def show(value: float) -> str:
+        return figure(value).replace("-", "−")  # the minus, as wide as the plus
 
     unit = " points" if is_rate and is_difference else ""
     n = format_html('<span class="n">n = {} run{}</span>', mean["n"], "" if mean["n"] == 1 else "s")

@@ -113,7 +113,7 @@ def test_a_comparison_says_what_it_shows(model: RewardModel, lead: Client) -> No
     run = finished(model, {"arms": arms}, lambda i, seed: 0.7 - 0.2 * i + 0.01 * seed)
     page = page_of(lead, run)
     assert "usual is best; shown to be better than 1 of 1 others." in page
-    assert "<b>-20.0</b> points" in page
+    assert "<b>−20.0</b> points" in page
     assert "config.head_depth" in page
     assert ">worse</span>" in page
     part = lead.get(reverse("rmeval:study-detail", args=[run.uid]), headers={"HX-Request": "true"}).content.decode()
@@ -146,7 +146,7 @@ def test_a_grid_has_a_heat_map_and_marginals(model: RewardModel, lead: Client) -
     found = study_outcome(one_way)
     assert found is not None
     assert [chart.name for chart in study_charts(found)] == ["arms"]
-    assert "-0.5" in page_of(lead, one_way)
+    assert "<b>−0.5</b>" in page_of(lead, one_way)
 
 
 def test_one_seed_shows_no_interval(model: RewardModel, lead: Client) -> None:
@@ -287,7 +287,7 @@ def test_no_interval_of_an_accuracy_leaves_its_bounds(model: RewardModel, lead: 
     page = page_of(lead, run)
     assert "<b>50.0%</b> <span" in page
     assert "[0.0%, 100.0%]" in page
-    assert "[-234.1, +274.1]" in page
+    assert "[−234.1, +274.1]" in page
 
 
 def test_the_run_of_a_study_tells_its_seeds_and_leaves_figures_to_its_page(model: RewardModel, lead: Client) -> None:

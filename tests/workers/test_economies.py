@@ -126,3 +126,18 @@ def test_a_full_disk_is_named_and_the_state_before_it_is_whole(local, monkeypatc
         local.train(ctx, checkpoint_every=1)
     assert "goes on from the last saved state" in caught.value.hint
     assert StateStore(ctx.work_dir / "states").newest().step == 2
+
+
+@pytest.mark.parametrize("backbone", TINY_NAMES)
+def test_compile_is_left_aside_on_a_cpu(tmp_path, backbone) -> None:
+    """It makes nothing faster there: the same losses, the same weights, and the log says so."""
+    losses, paths = [], []
+    for wanted in (False, True):
+        run = LocalRun(tmp_path / str(wanted), make_pairs(40), {"backbone": backbone})
+        ctx = run.context()
+        result = run.train(ctx, compile=wanted, max_steps=3)
+        losses.append([row["loss"] for row in ctx.metrics if "loss" in row])
+        paths.append(run.checkpoints[result["checkpoint"]].path / WEIGHTS)
+        assert any("compile is left aside" in line for _, line in ctx.logs) == wanted
+    assert losses[0] == losses[1]
+    assert not weights_differ(*paths)

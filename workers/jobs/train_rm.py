@@ -34,7 +34,8 @@ class TrainRewardModel:
         )
         objective: str = Field(
             default="auto",
-            description="Name of a training objective; auto: the usual one of the reward model, by family and settings.",
+            description="Name of a training objective; auto: the usual one of the reward model, by family and"
+            " settings.",
         )
         objective_config: dict[str, Any] = Field(default={}, description="Settings of the objective.")
         learning_rate: float = Field(default=5e-5, gt=0, le=1, description="Peak learning rate of the backbone.")
@@ -106,7 +107,7 @@ class TrainRewardModel:
             default=False, description="Compute layers again in the backward pass: less memory, more time."
         )
         compile: bool = Field(
-            default=False, description="torch.compile the backbone. Pays on a GPU; on a CPU it measured slower."
+            default=False, description="torch.compile the backbone of a training on a GPU. On a CPU it is left aside."
         )
         processes: int = Field(
             default=1,

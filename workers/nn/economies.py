@@ -20,5 +20,14 @@ def apply_economies(ctx: JobContext, net: Net, spec: Any) -> None:
         net.backbone.enable_input_require_grads()  # else nothing is recomputed where only adapters are trained
         ctx.log("Layers are computed again in the backward pass: less memory, about a third more time")
     if spec.compile:
-        net.backbone.compile(dynamic=True)
-        ctx.log("The backbone is compiled at its first batches, which takes a while")
+        compile_backbone(ctx, net)
+
+
+def compile_backbone(ctx: JobContext, net: Net) -> None:
+    """torch.compile on a GPU. On a CPU it never paid: most backbones are read there without padding, by code that takes
+    the layers one by one and is faster, and the others were as fast as before after minutes of compiling."""
+    if net.device.type == "cpu":
+        ctx.log("compile is left aside: it makes no training on a CPU faster. The run goes on without it", "warning")
+        return
+    net.backbone.compile(dynamic=True)
+    ctx.log("The backbone is compiled at its first batches, which takes a while")

@@ -92,7 +92,7 @@ def arm_outcome(arm: dict[str, Any], found: dict[str, Any], *, first: str) -> Ar
         values=[row["value"] for row in rows],
         n_train=sum(row["n_train"] for row in rows) / len(rows) if rows else 0.0,
         is_baseline=arm["name"] == first,
-        is_best=arm["name"] == found["best"],
+        is_best=found["means"].get(arm["name"], {}).get("value") == found["means"][found["best"]]["value"],
     )
 
 

@@ -277,7 +277,14 @@ def test_sources_are_charted_apart(model: RewardModel, lead: Client) -> None:
 def test_no_difference_is_an_answer(model: RewardModel, lead: Client) -> None:
     run = finished(model, {"arms": [{"name": "usual"}, {"name": "other"}]}, lambda i, seed: 0.7 + 0.01 * seed)
     page = page_of(lead, run)
-    assert "usual has the highest mean, but is not shown to be better than the other." in page
+    assert "usual and 1 other share the highest mean, and no difference from usual is shown." in page
+    assert page.count(">highest mean<") == 2
+    ahead = {"arms": [{"name": "usual"}, {"name": "other"}, {"name": "third"}]}
+    page = page_of(lead, finished(model, ahead, lambda i, seed: 0.7 + 0.01 * seed * (1 if i == 0 else -1)))
+    assert "usual has the highest mean, but is not shown to be better than any of the 2 others." in page
+    assert page.count(">highest mean<") == 1
+    page = page_of(lead, finished(model, ahead, lambda i, seed: 0.7 + 0.01 * seed * (-1 if i == 0 else 1)))
+    assert "other and 1 other share the highest mean, but no difference from usual is shown over" in page
     assert 'class="callout ok"' not in page
 
 

@@ -23,13 +23,14 @@ def study_summary(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> di
             own, baseline = ([by_arm[arm][seed] for seed in seeds] for arm in (name, first))
             differences[name] = paired_difference(own, baseline)
     best = max(means, key=lambda name: means[name].value)
+    n_highest = sum(mean.value == means[best].value for mean in means.values())
     return {
         "means": {name: mean.as_json() for name, mean in means.items()},
         "differences": {
             name: {**mean.as_json(), "answer": difference_in_words(mean)} for name, mean in differences.items()
         },
         "best": best,
-        "answer": _answer(first, best, differences),
+        "answer": _answer(first, best, differences, n_highest=n_highest),
     }
 
 
@@ -42,15 +43,20 @@ def difference_in_words(difference: Mean) -> str:
     return "better" if difference.value > 0 else "worse"
 
 
-def _answer(first: str, best: str, differences: Mapping[str, Mean]) -> str:
+def _answer(first: str, best: str, differences: Mapping[str, Mean], *, n_highest: int) -> str:
+    """n_highest: arms that share the highest mean, `best` the first of them."""
+    more = f"{n_highest - 1} other{'s' if n_highest > 2 else ''}"
+    highest = f"{best} has the highest mean" if n_highest == 1 else f"{best} and {more} share the highest mean"
     if best == first:
         shown = [name for name, mean in differences.items() if difference_in_words(mean) == "worse"]
         if differences and not shown:
             n = f"any of the {len(differences)} others" if len(differences) > 1 else "the other"
-            return f"{first} has the highest mean, but is not shown to be better than {n}."
+            if n_highest > 1:
+                return f"{highest}, and no difference from {first} is shown."
+            return f"{highest}, but is not shown to be better than {n}."
         return f"{first} is best; shown to be better than {len(shown)} of {len(differences)} others."
     found = differences[best]
     words = difference_in_words(found)
     if words == "better":
         return f"{best} beats {first} by {found.value:.3f} [{found.low:.3f}, {found.high:.3f}] over {found.n} seeds."
-    return f"{best} has the highest mean, but no difference from {first} is shown over {found.n} seeds."
+    return f"{highest}, but no difference from {first} is shown over {found.n} seeds."

@@ -15,6 +15,7 @@ from transformers.models.auto import modeling_auto
 from transformers.utils.hub import cached_file
 
 from workers.errors import JobError
+from workers.nn.attention import plain_attention
 from workers.nn.config_check import check_files_hold, check_length, check_sizes
 from workers.nn.tiny import TINY_NAMES, tiny_backbone, tiny_tokenizer
 
@@ -60,7 +61,7 @@ def pretrained(name: str, auto: Any, revision: str | None = None) -> tuple[Any, 
     _refuse_pickle(name, place)
     options = {"revision": revision or "main", "trust_remote_code": False}
     tokenizer = explained(name, lambda: transformers.AutoTokenizer.from_pretrained(place, **options))
-    model, _ = loaded(name, place, auto, {**options, "attn_implementation": "sdpa"})
+    model, _ = loaded(name, place, auto, options)
     # BERT's own pooler is unused here, and parameters that get no gradient would only be stored.
     if getattr(model, "pooler", None) is not None:
         model.pooler = None
@@ -94,10 +95,12 @@ def loaded(name: str, place: str, auto: Any, options: dict[str, Any]) -> tuple[A
 
     JobError where a tensor has another shape than the config says, or holds what is no number.
     """
+    config = explained(name, lambda: transformers.AutoConfig.from_pretrained(place, **options))
     model, info = explained(
         name,
         lambda: auto.from_pretrained(
             place,
+            attn_implementation=plain_attention(auto, config),
             use_safetensors=True,
             dtype=torch.float32,
             output_loading_info=True,
@@ -142,7 +145,7 @@ def load_headless(name: str, revision: str | None = None) -> Headless:
     _refuse_pickle(name, place)
     options = {"revision": revision or "main", "trust_remote_code": False}
     tokenizer = explained(name, lambda: transformers.AutoTokenizer.from_pretrained(place, **options))
-    model, info = loaded(name, place, transformers.AutoModel, {**options, "attn_implementation": "sdpa"})
+    model, info = loaded(name, place, transformers.AutoModel, options)
     own = {*model.state_dict(), *(f"{model.base_model_prefix}.{n}" for n in model.state_dict())}
     rest: dict[str, torch.Tensor] = {}
     for file in explained(name, lambda: weight_files(name, revision)):
@@ -201,7 +204,9 @@ def open_backbone(folder: Path) -> Backbone:
         str(folder), lambda: [a.from_pretrained(folder, trust_remote_code=False) for a in autos]
     )
     with torch.random.fork_rng(devices=[]):
-        model = transformers.AutoModel.from_config(config, trust_remote_code=False)  # type: ignore[no-untyped-call]
+        auto: Any = transformers.AutoModel
+        plain = plain_attention(auto, config)
+        model = auto.from_config(config, trust_remote_code=False, attn_implementation=plain)
     return described(model, tokenizer)
 
 

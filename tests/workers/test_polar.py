@@ -348,9 +348,7 @@ def test_the_reward_falls_as_a_policy_moves_away(stage_one) -> None:
     model, _, policies = stage_one
     correlations, curves = distance_curves(model, policies[-HELD_OUT:])
     print(correlations, np.round(curves, 3).tolist())
-    # Two of these policies are so alike that 200 texts do not order the nearest mixtures.
-    assert sum(rho <= -0.9 for rho in correlations) >= 3
-    assert np.mean(correlations) <= -0.9
+    assert max(correlations) <= -0.9
     assert all(np.diff(np.mean(curves, axis=0)) < 0)
 
 

@@ -57,9 +57,7 @@ class CheckpointScores(APIView):
             OpenApiParameter("dataset", OpenApiTypes.UUID, description="Only responses of this dataset."),
             OpenApiParameter("file", str, enum=list(CONTENT_TYPES), default="jsonl", description="Type of the file."),
             OpenApiParameter("texts", bool, default=False, description="Prompt and response beside each score."),
-            OpenApiParameter(
-                "extra", str, description="Rewards of one person, by the key of the run's result."
-            ),
+            OpenApiParameter("extra", str, description="Rewards of one person, by the key of the run's result."),
         ],
         responses={(200, kind): OpenApiTypes.BINARY for kind in CONTENT_TYPES.values()},
     )

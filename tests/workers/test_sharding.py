@@ -132,7 +132,7 @@ def path_of(run: LocalRun, result) -> Any:
     return run.checkpoints[result["checkpoint"]].path
 
 
-@pytest.mark.parametrize("backbone", ["tiny-causal", "tiny-encoder"])
+@pytest.mark.parametrize("backbone", ["tiny-causal", pytest.param("tiny-encoder", marks=pytest.mark.slow)])
 def test_a_split_model_takes_the_steps_of_a_whole_one(run, backbone) -> None:
     run.model = {"backbone": backbone}
     alone_ctx, two_ctx = run.context("alone"), run.context("two")

@@ -73,6 +73,7 @@ def test_each_policy_is_rewarded_by_its_own_log_ratio(tmp_path) -> None:
             assert np.allclose(alone(batch).numpy(), told.score(items).values, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_peer_review_helps_where_four_in_ten_labels_are_wrong(tmp_path) -> None:
     """Check 5 of the method, one seed and half of the pairs; docs/methods/peer_review_dpo.md has five seeds of all."""
     noisy, clean = flipped(vowel_pairs(300, seed=100), 0.4, 0), vowel_pairs(300, seed=200)

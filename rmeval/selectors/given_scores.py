@@ -1,13 +1,14 @@
 """Scores read back: which a checkpoint has given, and each with the response it is about."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from django.db.models import Count, QuerySet, TextField
 from django.db.models.functions import Cast
 
-from annotator.models import Dataset
+from annotator.models import Dataset, Response
 from rmeval.models import Checkpoint, Run, Score
 from rmeval.sources import CHUNK
 from workers.data.rendering import turns
@@ -40,37 +41,53 @@ def has_scores(*, checkpoint: Checkpoint, dataset: Dataset | None, extra: str) -
 def score_rows(
     *, checkpoint: Checkpoint, dataset: Dataset | None, extra: str, with_texts: bool
 ) -> Iterator[dict[str, Any]]:
-    """Each score once, in the order of import.
+    """Each score once, in the order of import, of the datasets that are there when it begins.
 
     By key and not by cursor: between two chunks the connection goes back to the pool.
     """
     columns = [
-        "response_id",
-        "response__uid",
-        "response__example__uid",
-        "response__example__dataset__uid",
-        "response__number",
-        "response__source_model",
-        "value",
-        "extra",
+        "pk",
+        "uid",
+        "example__uid",
+        "example__dataset",
+        "number",
+        "source_model",
+        "scores__value",
+        "scores__extra",
         "parts_text",
-        *(["response__example__prompt", "response__messages"] if with_texts else []),
+        *(["example__prompt", "messages"] if with_texts else []),
     ]
-    rows = _wanted(checkpoint, dataset, extra).order_by("response_id")
-    wanted = rows.annotate(parts_text=Cast("parts", TextField())).values_list(*columns)
+    live = Dataset.objects.filter(project=checkpoint.reward_model.project_id, deleted_at=None)
+    datasets = dict((live.filter(pk=dataset.pk) if dataset else live).values_list("pk", "uid"))
     last = 0
-    while found := list(wanted.filter(response_id__gt=last)[:CHUNK]):
+    while found := list(_after(last, checkpoint, datasets, extra).values_list(*columns)[:CHUNK]):
         last = found[-1][0]
         for row in found:
-            yield _told(row)
+            yield _told(row, datasets)
 
 
-def _told(row: tuple[Any, ...]) -> dict[str, Any]:
+def _after(last: int, checkpoint: Checkpoint, datasets: Collection[int], extra: str) -> "QuerySet[Response]":
+    """Responses with a score, behind one of them.
+
+    Both tables are told where to begin: PostgreSQL infers no bound of one from the other, and would read either of
+    them from its start again for every chunk.
+    """
+    rows = Response.objects.filter(
+        pk__gt=last,
+        example__dataset__in=list(datasets),
+        scores__response_id__gt=last,
+        scores__checkpoint=checkpoint,
+        scores__extra=extra,
+    )
+    return rows.annotate(parts_text=Cast("scores__parts", TextField())).order_by("pk")
+
+
+def _told(row: tuple[Any, ...], datasets: Mapping[int, UUID]) -> dict[str, Any]:
     _, response, example, dataset, number, source_model, value, extra, parts, *texts = row
     told = {
         "response": str(response),
         "example": str(example),
-        "dataset": str(dataset),
+        "dataset": str(datasets[dataset]),
         "number": number,
         "source_model": source_model,
         "score": value,

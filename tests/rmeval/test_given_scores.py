@@ -10,7 +10,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
@@ -19,7 +21,7 @@ from rmeval.models import Checkpoint, Score
 from rmeval.selectors import given_scores as selector
 from rmeval.services.reward_models import reward_model_register
 from rmeval.services.scores import scores_store
-from tests.factories import ApiTokenFactory, DatasetFactory, MembershipFactory, RunFactory
+from tests.factories import ApiTokenFactory, CheckpointFactory, DatasetFactory, MembershipFactory, RunFactory
 from tests.rmeval.conftest import fill
 from tests.rmeval.test_pages import client_of
 
@@ -80,6 +82,35 @@ def test_every_score_comes_back_once(checkpoint: Checkpoint, dataset: Dataset, m
     assert rows[1]["parts"] == ""
     one = rows_of(asked(checkpoint, dataset=str(dataset.uid)))
     assert [row["response"] for row in one] == [row["response"] for row in rows if row["dataset"] == str(dataset.uid)]
+
+
+def test_no_chunk_reads_either_table_from_its_start(
+    checkpoint: Checkpoint, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of what another checkpoint gave the same responses nothing is told."""
+    other = CheckpointFactory(reward_model__project=dataset.project)
+    scores_store(checkpoint=other, rows=[(pk, 99.0) for pk in keys(dataset)])
+    monkeypatch.setattr(selector, "CHUNK", 5)
+    with CaptureQueriesContext(connection) as asked_of:
+        rows = list(selector.score_rows(checkpoint=checkpoint, dataset=dataset, extra="", with_texts=True))
+    assert [row["score"] for row in rows] == [pk / 3 for pk in keys(dataset)]
+    chunks = [query["sql"] for query in asked_of if "rmeval_score" in query["sql"]]
+    assert len(chunks) == 4
+    for last, sql in zip([0, *keys(dataset)[4::5]], chunks, strict=False):
+        assert f'"annotator_response"."id" > {last}' in sql
+        assert f'"rmeval_score"."response_id" > {last}' in sql
+
+
+def test_a_dataset_deleted_meanwhile_is_told_to_its_end(
+    checkpoint: Checkpoint, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selector, "CHUNK", 5)
+    rows = selector.score_rows(checkpoint=checkpoint, dataset=None, extra="", with_texts=False)
+    first = next(rows)
+    dataset.deleted_at = timezone.now()
+    dataset.save()
+    assert 1 + len(list(rows)) == plain(checkpoint).count()
+    assert first["dataset"] == str(dataset.uid)
 
 
 def plain(checkpoint: Checkpoint) -> Any:

@@ -95,12 +95,16 @@ def test_settings_that_are_amiss_are_named(tmp_path, folder, change, says) -> No
         ({"hidden_size": "wide"}, "could not be read|hidden_size"),
         ({"num_hidden_layers": 10**9}, "num_hidden_layers"),
         ({"vocab_size": 10**9}, "does not fit its safetensors"),
+        ({"type_vocab_size": 10**10}, r"token_type_embeddings\.weight .* has shape"),  # and no memory is asked for
         ({"num_hidden_layers": 1}, "says that there is none"),
         ({"num_hidden_layers": 3}, "is missing"),
         ({"intermediate_size": 60}, "has shape"),
         ({"auto_map": {"AutoModel": "evil.X"}}, "says auto_map, which no export writes"),
         ({"attn_implementation": "somebody/kernel"}, "says attn_implementation, which no export writes"),
         ({"_attn_implementation": "somebody/kernel"}, "says _attn_implementation, which no export writes"),
+        ({"model_type": "detr", "backbone": "somebody/else"}, "says backbone, which no export writes"),
+        ({"text_config": {"experts_implementation": "x"}}, "says experts_implementation, which no export writes"),
+        ({"inner": [{"auto_map": {"AutoModel": "evil.X"}}]}, "says auto_map, which no export writes"),
         ({"quantization_config": {"quant_method": "awq"}}, "says quantization_config, which no export writes"),
     ],
 )

@@ -5,7 +5,8 @@ says plays no part, whoever has changed it.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -28,8 +29,8 @@ from workers.nn.pooling import pool
 from workers.nn.public_found import Found, labels_of, linear, states_of
 from workers.nn.public_models import take_template
 
-NOT_OURS = ("auto_map", "quantization_config")
-"""Settings of a backbone that no export writes: they would have other code run, or other weights read."""
+NOT_OURS = ("auto_map", "quantization_config", "backbone", "use_timm_backbone")
+"""Settings of a backbone that no export writes: they would have other code run, or other models asked for."""
 UNREAD = "Its own code was not read: the model was built from its settings and its tensors."
 
 
@@ -113,7 +114,7 @@ def pooled_config(name: str, told: Mapping[str, Any]) -> PooledConfig:
 def backbone_config(name: str, settings: PooledConfig) -> Any:
     """The config of the backbone, as the class of transformers that its model_type names."""
     told = settings.backbone_config
-    odd = [key for key in told if key in NOT_OURS or key.endswith("_implementation")]
+    odd = [key for key in keys_within(told) if key in NOT_OURS or key.endswith("_implementation")]
     if odd or not isinstance(told.get("model_type"), str):
         said = f"says {odd[0]}, which no export writes" if odd else "says no model_type"
         raise JobError(f"The config.json of {name}: backbone_config {said}.", "Export it again.")
@@ -123,6 +124,14 @@ def backbone_config(name: str, settings: PooledConfig) -> Any:
         raise JobError(f"The backbone of {name} is no encoder and no causal language model.", "Export it again.")
     check_sizes(name, config)
     return config
+
+
+def keys_within(told: Any) -> Iterator[str]:
+    """Of a mapping and of whatever lies in it: a config may hold another."""
+    if isinstance(told, dict):
+        yield from told
+    for value in told.values() if isinstance(told, dict) else told if isinstance(told, list) else ():
+        yield from keys_within(value)
 
 
 def read_tensors(name: str, revision: str | None, config: Any) -> dict[str, Tensor]:
@@ -164,12 +173,22 @@ def insist_shapes(name: str, said: Mapping[str, tuple[int, ...]], tensors: Mappi
 
 
 def filled_backbone(name: str, config: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """The backbone by transformers' own class, with the tensors given."""
-    auto: Any = transformers.AutoModel
+    """The backbone by transformers' own class, with the tensors given.
+
+    First without memory for its numbers: the config alone says how much of that is taken.
+    """
+    with torch.device("meta"):
+        empty = unfilled(name, config)
+    insist_shapes(name, {f"backbone.{n}": tuple(t.shape) for n, t in empty.state_dict().items()}, tensors)
     with torch.random.fork_rng(devices=[]):
-        model: Any = explained(name, lambda: auto.from_config(config, trust_remote_code=False))
-    if getattr(model, "pooler", None) is not None:
-        model.pooler = None
-    insist_shapes(name, {f"backbone.{n}": tuple(t.shape) for n, t in model.state_dict().items()}, tensors)
+        model = unfilled(name, config)
     model.load_state_dict({n.removeprefix("backbone."): t for n, t in tensors.items()})
     return model.eval()
+
+
+def unfilled(name: str, config: Any) -> Any:
+    auto: Any = transformers.AutoModel
+    model: Any = explained(name, lambda: auto.from_config(deepcopy(config), trust_remote_code=False))
+    if getattr(model, "pooler", None) is not None:
+        model.pooler = None
+    return model

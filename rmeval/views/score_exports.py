@@ -44,8 +44,8 @@ def run_scores(run: Run) -> dict[str, Any] | None:
     """
     if run.kind not in GIVING or run.state != Run.State.DONE:
         return None
-    checkpoints = Checkpoint.objects.filter(reward_model__project=run.project_id).select_related("reward_model")
-    checkpoint = checkpoints.filter(uid=run.spec["checkpoint"]).first()
+    live = Checkpoint.objects.filter(reward_model__project=run.project_id, reward_model__deleted_at=None)
+    checkpoint = live.select_related("reward_model").filter(uid=run.spec["checkpoint"]).first()
     try:
         source = source_of(run.project, {**run.spec["source"], "strengths": None})
     except NotFound:

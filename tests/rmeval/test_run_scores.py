@@ -8,7 +8,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from annotator.models import Dataset, Project, Role
-from rmeval.models import Checkpoint, Run
+from rmeval.models import Checkpoint, RewardModel, Run
 from tests.factories import DatasetFactory, RunFactory, SnapshotRowFactory
 from tests.rmeval.test_evaluation import baseline, evaluate
 from tests.rmeval.test_pages import client_of
@@ -44,6 +44,14 @@ def test_a_finished_run_offers_its_scores(project: Project, dataset: Dataset, vi
     assert f"{reverse('rmeval:checkpoint-files', args=[checkpoint.uid])}#scores" in model
     dataset.deleted_at = timezone.now()
     dataset.save()
+    assert offered(viewer, run) == ""
+
+
+def test_of_a_reward_model_that_is_gone_none(project: Project, dataset: Dataset, viewer: Client) -> None:
+    checkpoint = baseline(project)
+    run = evaluate(checkpoint, {"dataset": str(dataset.uid)})
+    RewardModel.objects.filter(pk=checkpoint.reward_model_id).update(deleted_at=timezone.now())
+    assert viewer.get(address(checkpoint, dataset)).status_code == 404
     assert offered(viewer, run) == ""
 
 

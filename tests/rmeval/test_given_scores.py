@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import sys
 import uuid
 from pathlib import Path
@@ -196,6 +197,25 @@ def test_the_command_writes_the_same_rows(
     for more, words in ((["--extra", "x"], "scored nothing"), (["--output", str(tmp_path / "no" / "f")], "No such")):
         with pytest.raises(CommandError, match=words):
             call_command("scores_export", str(checkpoint.uid), *more)
+
+
+def test_an_output_that_takes_no_more_leaves_nothing_behind(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does a reader that has had enough see a traceback."""
+    for output in ("", str(tmp_path)):
+        with pytest.raises(CommandError, match="is no file"):
+            call_command("scores_export", str(checkpoint.uid), "--output", output)
+    monkeypatch.setattr(selector, "_told", lambda *_: {"odd": {1}})  # which JSON cannot hold
+    with pytest.raises(TypeError):
+        call_command("scores_export", str(checkpoint.uid), "--output", str(tmp_path / "scores.jsonl"))
+    assert not list(tmp_path.iterdir())
+    monkeypatch.undo()
+    reader, writer = os.pipe()
+    os.close(reader)
+    with io.TextIOWrapper(os.fdopen(writer, "wb")) as closed:
+        monkeypatch.setattr(sys, "stdout", closed)
+        call_command("scores_export", str(checkpoint.uid))
 
 
 def test_the_page_tells_what_is_there(checkpoint: Checkpoint, dataset: Dataset) -> None:

@@ -1,7 +1,10 @@
 """manage.py scores_export CHECKPOINT: the scores it has given, as the API streams them."""
 
 import argparse
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +36,33 @@ class Command(BaseCommand):
         except DomainError as error:
             raise CommandError(error.detail, returncode=2) from error
         if options["output"] == "-":
-            for chunk in made.chunks():
-                sys.stdout.buffer.write(chunk)
-            sys.stdout.buffer.flush()
-            return
-        path = Path(options["output"])
-        draft = path.with_name(f"{path.name}.part")
-        try:
-            with draft.open("wb") as stream:
-                stream.writelines(made.chunks())
-            draft.replace(path)
-        except OSError as error:
-            raise CommandError(f"{path} cannot be written: {error.strerror}", returncode=2) from error
+            print_all(made.chunks())
+        else:
+            keep_whole(made.chunks(), options["output"])
+
+
+def print_all(chunks: Iterator[bytes]) -> None:
+    """Quietly up to where the reader has had enough, as `head` soon has."""
+    try:
+        for chunk in chunks:
+            sys.stdout.buffer.write(chunk)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes the rest when it ends
+
+
+def keep_whole(chunks: Iterator[bytes], output: str) -> None:
+    """All of it or nothing: a file of this name is never half of an export."""
+    path = Path(output)
+    if not path.name or path.is_dir():
+        raise CommandError(f"{output or 'An empty name'} is no file: name one to write to", returncode=2)
+    draft = path.with_name(f"{path.name}.part")
+    try:
+        with draft.open("wb") as stream:
+            stream.writelines(chunks)
+        draft.replace(path)
+    except OSError as error:
+        raise CommandError(f"{path} cannot be written: {error.strerror}", returncode=2) from error
+    finally:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)

@@ -116,6 +116,20 @@ def test_a_backbone_that_is_amiss_is_named(tmp_path, folder, change, says) -> No
         imported(tmp_path / "work", folder)
 
 
+@pytest.mark.parametrize(("opens", "closes"), [("[", "]"), ('{"a":', "}")])
+def test_a_config_without_end_is_named(tmp_path, folder, opens, closes) -> None:
+    """Deeper than Python reads; and as deep as it does, within what is searched for settings that run code."""
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(opens * 100_000)
+    with pytest.raises(JobError, match=r"valid JSON|could not be read"):
+        imported(tmp_path / "work", folder)
+    config["backbone_config"]["deep"] = "HERE"
+    inner = opens * 400 + '{"auto_map": {}}' + closes * 400
+    (folder / "config.json").write_text(json.dumps(config).replace('"HERE"', inner))
+    with pytest.raises(JobError, match="says auto_map, which no export writes"):
+        imported(tmp_path / "work", folder)
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [

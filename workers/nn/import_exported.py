@@ -54,7 +54,7 @@ def exported_config(name: str, revision: str | None) -> dict[str, Any]:
     file = published_file(name, "config.json", revision)
     try:
         found = json.loads(file.read_text(encoding="utf-8")) if file else {}
-    except ValueError:  # transformers says what is wrong with it
+    except (ValueError, RecursionError):  # transformers says what is wrong with it
         found = {}
     return found if isinstance(found, dict) and found.get("model_type") == PooledRewardConfig.model_type else {}
 
@@ -127,11 +127,13 @@ def backbone_config(name: str, settings: PooledConfig) -> Any:
 
 
 def keys_within(told: Any) -> Iterator[str]:
-    """Of a mapping and of whatever lies in it: a config may hold another."""
-    if isinstance(told, dict):
-        yield from told
-    for value in told.values() if isinstance(told, dict) else told if isinstance(told, list) else ():
-        yield from keys_within(value)
+    """Of a mapping and of whatever lies in it, however deep: a config may hold another."""
+    waiting = [told]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, dict):
+            yield from one
+        waiting += one.values() if isinstance(one, dict) else one if isinstance(one, list) else ()
 
 
 def read_tensors(name: str, revision: str | None, config: Any) -> dict[str, Tensor]:

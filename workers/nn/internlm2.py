@@ -51,7 +51,7 @@ def raw_config(name: str, revision: str | None) -> dict[str, Any]:
     file = published_file(name, "config.json", revision)
     try:
         found = json.loads(file.read_text(encoding="utf-8")) if file else {}
-    except ValueError:  # transformers says what is wrong with it
+    except (ValueError, RecursionError):  # transformers says what is wrong with it
         found = {}
     return found if isinstance(found, dict) and found.get("model_type") == MODEL_TYPE else {}
 

@@ -9,6 +9,7 @@ from annotator.errors import NotFound
 from annotator.models import Dataset, Snapshot
 from rmeval.archives import Member
 from rmeval.models import Artifact, Checkpoint, Evaluation, Run
+from rmeval.selectors.training_data import on_training_data, with_training
 from rmeval.services.artifacts import files_of
 from rmeval.sources import PairSource
 from workers.data.model_card import model_card
@@ -24,7 +25,9 @@ def checkpoint_facts(checkpoint: Checkpoint) -> dict[str, Any]:
     """What the model card states."""
     run = checkpoint.run
     data = (run.environment.get("data") or {}) if run else {}
-    rows = Evaluation.objects.filter(checkpoint=checkpoint).select_related("dataset", "snapshot__queue")
+    evaluations = Evaluation.objects.filter(checkpoint=checkpoint, accuracy__isnull=False)
+    rows = with_training(evaluations).order_by("-updated_at")
+    learnt = on_training_data(rows)
     return {
         "name": checkpoint.reward_model.name,
         "number": checkpoint.number,
@@ -36,7 +39,7 @@ def checkpoint_facts(checkpoint: Checkpoint) -> dict[str, Any]:
         "licence": licence_of(data),
         "data": data,
         "run": {"uid": str(run.uid), "kind": run.kind, "spec": run.spec, "ended_at": ended(run)} if run else {},
-        "evaluations": [evaluation_facts(row) for row in rows.order_by("-updated_at") if row.accuracy is not None],
+        "evaluations": [evaluation_facts(row, has_learnt_from_it=row.pk in learnt) for row in rows],
     }
 
 
@@ -44,11 +47,11 @@ def ended(run: Any) -> str:
     return run.ended_at.isoformat(timespec="seconds") if run.ended_at else ""
 
 
-def evaluation_facts(row: Evaluation) -> dict[str, Any]:
+def evaluation_facts(row: Evaluation, *, has_learnt_from_it: bool) -> dict[str, Any]:
     accuracy = row.metrics.get("accuracy") or {}
     name = PairSource(dataset=row.dataset, snapshot=row.snapshot).name
     ends = {key: accuracy.get(key) for key in ("low", "high")} if isinstance(accuracy, dict) else {}
-    return {"name": name, "value": row.accuracy, "n": row.n_pairs, **ends}
+    return {"name": name, "value": row.accuracy, "n": row.n_pairs, "has_learnt_from_it": has_learnt_from_it, **ends}
 
 
 def licence_of(data: dict[str, Any]) -> str:

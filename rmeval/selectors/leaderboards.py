@@ -10,7 +10,7 @@ from annotator.models import Dataset, Project, Snapshot
 from rmeval.models import Checkpoint, Evaluation
 from rmeval.selectors.reward_models import is_baseline
 from rmeval.selectors.slices import sums_by_slice
-from rmeval.selectors.training_data import learnt_from
+from rmeval.selectors.training_data import learnt_from, on_training_data, with_training
 from rmeval.sources import PairSource, with_rewards
 from workers.stats.clusters import ClusterSums, share_interval
 from workers.stats.slices import OTHERS
@@ -71,6 +71,8 @@ class Benchmark:
     n_pairs: int
     n_evaluations: int
     best: Evaluation | None
+    best_has_learnt: bool = False
+    """Every model evaluated on it has learnt from it, the best one too."""
 
 
 def rate(sums: ClusterSums) -> Rate | None:
@@ -190,16 +192,26 @@ def benchmarks(*, project: Project) -> list[Benchmark]:
         ),
     ]
     best = best_evaluations(project)
+    nothing = (None, False)
     found.sort(key=lambda item: (item[0].last is None, -(item[0].last.timestamp() if item[0].last else 0), -item[0].pk))
-    return [Benchmark(source, n_pairs, row.n_done, best.get((source.kind, row.pk))) for row, source, n_pairs in found]
+    return [
+        Benchmark(source, n_pairs, row.n_done, *best.get((source.kind, row.pk), nothing))
+        for row, source, n_pairs in found
+    ]
 
 
-def best_evaluations(project: Project) -> dict[tuple[str, int], Evaluation]:
-    """The most accurate evaluation of each source, in one query."""
+def best_evaluations(project: Project) -> dict[tuple[str, int], tuple[Evaluation, bool]]:
+    """The most accurate evaluation of each source, and whether its model has learnt from the source.
+
+    Such a model is the best only where all are such.
+    """
     rows = Evaluation.objects.filter(
         project=project, accuracy__isnull=False, checkpoint__reward_model__deleted_at=None
-    ).select_related("checkpoint__reward_model")
-    best: dict[tuple[str, int], Evaluation] = {}
-    for row in rows.order_by("accuracy"):
-        best["dataset" if row.dataset_id else "snapshot", row.dataset_id or row.snapshot_id or 0] = row
+    ).defer("checkpoint__run__result", "checkpoint__run__environment")
+    found = list(with_training(rows).order_by("accuracy"))
+    learnt = on_training_data(found)
+    best: dict[tuple[str, int], tuple[Evaluation, bool]] = {}
+    for row in sorted(found, key=lambda row: row.pk not in learnt):
+        source = ("dataset", row.dataset_id) if row.dataset_id else ("snapshot", row.snapshot_id or 0)
+        best[source] = (row, row.pk in learnt)
     return best

@@ -7,6 +7,7 @@ from django.db.models import Count, Max, OuterRef, Q, QuerySet, Subquery
 
 from annotator.models import Dataset, Project, Snapshot
 from rmeval.models import Artifact, Checkpoint, Evaluation, RewardModel, Run
+from rmeval.selectors.training_data import on_training_data, with_training
 from workers.families import FAMILIES
 
 ELSEWHERE = ("endpoint", "score_file")
@@ -27,6 +28,8 @@ class LineageRow:
     data: dict[str, Any]
     evaluations: list[Evaluation]
     n_bytes: int | None
+    learnt: set[int]
+    """Keys of the evaluations, of any of the model's checkpoints, on what that checkpoint has learnt from."""
 
 
 def reward_model_list(*, project: Project) -> "QuerySet[RewardModel]":
@@ -52,8 +55,9 @@ def reward_model_lineage(*, reward_model: RewardModel) -> list[LineageRow]:
     """Checkpoints newest first: data -> run -> checkpoint -> evaluations."""
     checkpoints = list(reward_model.checkpoints.select_related("run", "reward_model").order_by("-number"))
     evaluations: dict[int, list[Evaluation]] = {}
-    rows = Evaluation.objects.filter(checkpoint__in=checkpoints).select_related("dataset", "snapshot__queue", "run")
-    for evaluation in rows.order_by("-updated_at"):
+    rows = with_training(Evaluation.objects.filter(checkpoint__in=checkpoints)).order_by("-updated_at")
+    learnt = on_training_data(rows)
+    for evaluation in rows:
         evaluations.setdefault(evaluation.checkpoint_id, []).append(evaluation)
     sizes = dict(
         Artifact.objects.filter(path__in=[c.path for c in checkpoints if c.path]).values_list("path", "n_bytes")
@@ -65,6 +69,7 @@ def reward_model_lineage(*, reward_model: RewardModel) -> list[LineageRow]:
             data=(checkpoint.run.environment.get("data") or {}) if checkpoint.run else {},
             evaluations=evaluations.get(checkpoint.pk, []),
             n_bytes=sizes.get(checkpoint.path),
+            learnt=learnt,
         )
         for checkpoint in checkpoints
     ]

@@ -8,6 +8,7 @@ from django.db.models import QuerySet
 
 from annotator.models import Project
 from rmeval.models import Evaluation, Run, RunEvent
+from rmeval.selectors.training_data import on_training_data, with_training
 
 MAX_POINTS = 600
 
@@ -84,11 +85,11 @@ def run_eta_s(*, run: Run, now: datetime) -> float | None:
 
 def run_relatives(*, run: Run) -> dict[str, Any]:
     """What came of a run, and where it came from."""
+    evaluations = list(with_training(Evaluation.objects.filter(run=run)))
     return {
         "checkpoints": list(run.checkpoints.select_related("reward_model").order_by("number")),
         "artifacts": list(run.artifacts.exclude(kind="checkpoint").order_by("pk")),
         "children": list(Run.objects.filter(parent=run).order_by("pk")),
-        "evaluations": list(
-            Evaluation.objects.filter(run=run).select_related("dataset", "snapshot__queue", "checkpoint__reward_model")
-        ),
+        "evaluations": evaluations,
+        "learnt": on_training_data(evaluations),
     }

@@ -2,9 +2,12 @@
 
 from collections.abc import Iterable, Iterator
 from typing import Any
+from uuid import UUID
+
+from django.db.models import QuerySet
 
 from annotator.models import Snapshot
-from rmeval.models import Checkpoint
+from rmeval.models import Checkpoint, Evaluation
 from rmeval.sources import PairSource, as_uuid
 
 MOST_STAGES = 20
@@ -16,12 +19,35 @@ def learnt_from(source: PairSource, checkpoints: list[Checkpoint]) -> set[int]:
 
     A snapshot counts as the dataset that holds its texts. Pairs held out within a training are not told apart.
     """
-    home = str(source.home.uid)
-    snapshots = Snapshot.objects.filter(queue__dataset=source.home).values_list("uid", flat=True)
-    homes = {home, *(str(uid) for uid in snapshots)}
+    read = datasets_read(checkpoints)
+    return {checkpoint.pk for checkpoint in checkpoints if source.home.uid in read[checkpoint.pk]}
+
+
+def on_training_data(evaluations: Iterable[Evaluation]) -> set[int]:
+    """Keys of the evaluations on what their checkpoint has learnt from, as learnt_from() knows it.
+
+    Fetch them by with_training(): no query more for each.
+    """
+    found = list(evaluations)
+    read = datasets_read([evaluation.checkpoint for evaluation in found])
+    homes = {e.pk: PairSource(dataset=e.dataset, snapshot=e.snapshot).home.uid for e in found}
+    return {e.pk for e in found if homes[e.pk] in read[e.checkpoint_id]}
+
+
+def with_training(rows: "QuerySet[Evaluation]") -> "QuerySet[Evaluation]":
+    """The same evaluations, with all that on_training_data() looks at."""
+    return rows.select_related("checkpoint__reward_model", "checkpoint__run", "dataset", "snapshot__queue__dataset")
+
+
+def datasets_read(checkpoints: list[Checkpoint]) -> dict[int, set[UUID]]:
+    """By key of the checkpoint: uids of the datasets that its training, or that of what went into it, read."""
     known, links = family_tree(checkpoints)
-    guilty = {pk for pk, checkpoint in known.items() if homes & set(data_of(checkpoint))}
-    return {checkpoint.pk for checkpoint in checkpoints if guilty & went_into(checkpoint.pk, links)}
+    named = {pk: {as_uuid(uid) for uid in data_of(checkpoint)} for pk, checkpoint in known.items()}
+    wanted = set().union(*named.values())
+    snapshots = Snapshot.objects.filter(uid__in=wanted).values_list("uid", "queue__dataset__uid") if wanted else ()
+    homes = dict(snapshots)
+    read = {pk: {homes.get(uid, uid) for uid in uids} for pk, uids in named.items()}
+    return {c.pk: set().union(*(read[pk] for pk in went_into(c.pk, links))) for c in checkpoints}
 
 
 def family_tree(checkpoints: Iterable[Checkpoint]) -> tuple[dict[int, Checkpoint], dict[int, set[int]]]:

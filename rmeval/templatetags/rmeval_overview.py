@@ -7,6 +7,7 @@ from django.db.models import Count, Max, Q
 
 from annotator.models import Project
 from rmeval.models import Evaluation, Run
+from rmeval.selectors.leaderboards import best_evaluations
 
 register = template.Library()
 
@@ -17,9 +18,11 @@ def rmeval_overview(project: Project) -> dict[str, Any]:
     runs = Run.objects.filter(project=project).select_related("reward_model", "created_by").order_by("-pk")[:5]
     boards = (
         Evaluation.objects.filter(project=project, dataset__isnull=False, dataset__deleted_at=None)
-        .values("dataset__uid", "dataset__name")
-        .annotate(n=Count("pk"), best=Max("accuracy"), n_pairs=Max("n_pairs"))
+        .values("dataset_id", "dataset__uid", "dataset__name")
+        .annotate(n=Count("pk"), n_pairs=Max("n_pairs"))
         .order_by("-n", "dataset__name")[:5]
     )
+    best = best_evaluations(project) if boards else {}
+    shown = [{**board, "best": best.get(("dataset", board["dataset_id"]))} for board in boards]
     n_models = project.reward_models.filter(Q(deleted_at=None)).count()
-    return {"project": project, "runs": runs, "boards": boards, "n_models": n_models}
+    return {"project": project, "runs": runs, "boards": shown, "n_models": n_models}

@@ -1,4 +1,4 @@
-"""A model that is measured on what it learnt from is marked, on the leaderboard, in REST and where two are compared."""
+"""A model that is measured on what it learnt from is marked, wherever its accuracy there is shown."""
 
 from typing import Any
 
@@ -9,11 +9,14 @@ from django.utils import timezone
 
 from annotator.models import Dataset, Project, Role
 from rmeval.models import Checkpoint, Evaluation, RewardModel, Run
-from rmeval.selectors.training_data import learnt_from
+from rmeval.selectors.exports import checkpoint_facts
+from rmeval.selectors.leaderboards import benchmarks
+from rmeval.selectors.training_data import learnt_from, on_training_data, with_training
 from rmeval.sources import PairSource
 from tests.factories import DatasetFactory, SnapshotFactory, member
 from tests.rmeval.conftest import fill
 from tests.rmeval.test_evaluation import baseline
+from workers.data.model_card import model_card
 
 pytestmark = pytest.mark.django_db
 
@@ -62,3 +65,101 @@ def test_the_pages_and_rest_say_it(project: Project, client: Client) -> None:
         "Far #1": (False, False),
         "length #1": (False, True),
     }
+
+
+def measured(checkpoint: Checkpoint, accuracy: float, **source: Any) -> Evaluation:
+    project = checkpoint.reward_model.project
+    spec = {"checkpoint": str(checkpoint.uid), "source": {kind: str(row.uid) for kind, row in source.items()}}
+    run = Run.objects.create(project=project, kind="evaluate", spec=spec, state="done")
+    metrics = {"accuracy": {"value": accuracy, "low": accuracy - 0.05, "high": accuracy + 0.02, "n": 6}}
+    return Evaluation.objects.create(
+        project=project, checkpoint=checkpoint, n_pairs=6, metrics=metrics, accuracy=accuracy, run=run, **source
+    )
+
+
+def text_of(client: Client, name: str, uid: Any) -> str:
+    answer = client.get(reverse(name, args=[uid]))
+    assert answer.status_code == 200
+    return " ".join(answer.content.decode().split())
+
+
+def test_evaluations_of_many_models_and_sources_at_once(project: Project, django_assert_max_num_queries: Any) -> None:
+    mine, other = (fill(DatasetFactory(project=project)) for _ in range(2))
+    cut = SnapshotFactory(queue__dataset=mine)
+    on_mine = made(project, "on mine", source={"dataset": str(mine.uid)})
+    on_cut = made(project, "on cut", source={"snapshot": str(cut.uid).upper()})
+    later = made(project, "later", source={"dataset": str(other.uid)}, start_from=str(on_cut.uid))
+    seen = [
+        measured(on_mine, 0.9, dataset=mine),
+        measured(on_mine, 0.9, snapshot=cut),
+        measured(on_cut, 0.9, dataset=mine),
+        measured(later, 0.9, snapshot=cut),
+        measured(later, 0.9, dataset=other),
+    ]
+    new = [measured(on_mine, 0.6, dataset=other), measured(baseline(project), 0.6, dataset=mine)]
+    with django_assert_max_num_queries(4):  # evaluations, one stage of parents each, snapshots
+        assert on_training_data(with_training(Evaluation.objects.all())) == {row.pk for row in seen}
+    assert not {row.pk for row in new} & {row.pk for row in seen}
+
+
+def test_the_best_of_a_dataset_has_not_learnt_from_it(project: Project, client: Client) -> None:
+    board, own = (fill(DatasetFactory(project=project, name=name)) for name in ("Board", "Own"))
+    cut = SnapshotFactory(queue__dataset=board, queue__project=project, n_rows=4, state="ready")
+    trained = made(project, "Trained", source={"dataset": str(board.uid)})
+    also = made(project, "Also", source={"dataset": str(own.uid)})
+    measured(trained, 0.968, dataset=board)
+    measured(trained, 0.97, snapshot=cut)
+    fair = measured(also, 0.712, dataset=board)
+    marked = measured(also, 0.991, dataset=own)
+    found = {one.source.uid: (one.best, one.best_has_learnt) for one in benchmarks(project=project)}
+    assert found[board.uid] == (fair, False)
+    assert found[own.uid] == (marked, True)
+    assert found[cut.uid][1] is True
+    client.force_login(member(project, Role.VIEWER))
+    listed = text_of(client, "rmeval:leaderboard-list", project.uid)
+    assert "71.2%" in listed
+    assert "96.8%" not in listed
+    assert listed.count("trained on it</span> <b>") == 2  # of Own and of the snapshot
+    assert "Also #1</a> <b>71.2%" in listed
+    overview = text_of(client, "annotator:project-detail", project.uid)
+    assert '<span class="n">best 71.2%, 6 pairs' in overview
+    assert "trained on it</span> best 99.1%, 6 pairs" in overview
+    assert "96.8%" not in overview
+
+
+def test_a_deleted_model_is_nobodys_best(project: Project, dataset: Dataset, client: Client) -> None:
+    gone = made(project, "Gone", source={})
+    measured(gone, 0.9, dataset=dataset)
+    RewardModel.objects.filter(pk=gone.reward_model_id).update(deleted_at=timezone.now())
+    client.force_login(member(project, Role.VIEWER))
+    overview = text_of(client, "annotator:project-detail", project.uid)
+    assert '<span class="n">6 pairs</span>' in overview
+
+
+def test_the_pages_of_the_model_and_of_the_run_say_it(project: Project, client: Client) -> None:
+    own, new = (fill(DatasetFactory(project=project, name=name)) for name in ("Own", "New"))
+    trained = made(project, "Mine", source={"dataset": str(own.uid)})
+    fair, marked = measured(trained, 0.7, dataset=new), measured(trained, 0.97, dataset=own)
+    client.force_login(member(project, Role.VIEWER))
+    page = text_of(client, "rmeval:reward-model-detail", trained.reward_model.uid)
+    assert page.count("trained on it</span> <b>97.0%") == 1
+    assert page.count("New</a> <b>70.0%") == 1
+    shown = reverse("rmeval:reward-model-detail", args=[trained.reward_model.uid]) + "?evaluation="
+    counts = [client.get(shown + str(one.uid)).content.decode().count("trained on it") for one in (fair, marked)]
+    assert counts == [1, 2]  # in the list, and above the figures of that evaluation
+    runs = [text_of(client, "rmeval:run-detail", one.run.uid) for one in (fair, marked) if one.run]
+    assert ["trained on it" in page for page in runs] == [False, True]
+
+
+def test_the_card_of_an_export_says_it(project: Project, django_assert_max_num_queries: Any) -> None:
+    own, new = (fill(DatasetFactory(project=project, name=name)) for name in ("Own", "New"))
+    trained = made(project, "Mine", source={"dataset": str(own.uid)})
+    measured(trained, 0.7, dataset=new)
+    assert "trained on it" not in model_card(checkpoint_facts(trained), [])
+    measured(trained, 0.968, dataset=own)
+    with django_assert_max_num_queries(3):
+        facts = checkpoint_facts(trained)
+    card = model_card(facts, [])
+    assert "| Own (trained on it) | 0.968 | [0.918, 0.988] | 6 |" in card
+    assert "| New | 0.700 |" in card
+    assert card.count("is no measure of new pairs") == 1

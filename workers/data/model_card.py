@@ -6,13 +6,19 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+LEARNT = "trained on it"
+LEARNT_MEANS = (
+    f"A row with the mark *{LEARNT}* is no measure of new pairs: the model has learnt from this data, or from a part"
+    " of it."
+)
+
 
 def model_card(facts: Mapping[str, Any], loading: Sequence[str]) -> str:
     """README.md of a folder.
 
     facts: name, number, uid, family, sha256, config, metrics, licence, data ({name, kind, sha256} or empty), run
-    ({uid, kind, ended_at, spec} or empty), evaluations ([{name, value, low, high, n}]); loading: paragraphs that say
-    how the folder is opened.
+    ({uid, kind, ended_at, spec} or empty), evaluations ([{name, value, low, high, n, has_learnt_from_it}]); loading:
+    paragraphs that say how the folder is opened.
     """
     parts = [
         _front_matter(facts),
@@ -62,8 +68,10 @@ def _evaluations(found: Sequence[Mapping[str, Any]]) -> str:
     for one in found:
         has_interval = one.get("low") is not None and one.get("high") is not None
         interval = f"[{one['low']:.3f}, {one['high']:.3f}]" if has_interval else "none"
-        rows.append((one["name"], f"{one['value']:.3f}", interval, str(one["n"])))
-    return _table(("Evaluated on", "Accuracy", "95% interval", "Pairs"), rows)
+        mark = f" ({LEARNT})" if one.get("has_learnt_from_it") else ""
+        rows.append((f"{one['name']}{mark}", f"{one['value']:.3f}", interval, str(one["n"])))
+    table = _table(("Evaluated on", "Accuracy", "95% interval", "Pairs"), rows)
+    return f"{table}\n\n{LEARNT_MEANS}" if any(one.get("has_learnt_from_it") for one in found) else table
 
 
 def _licence(facts: Mapping[str, Any]) -> str:

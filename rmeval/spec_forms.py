@@ -121,13 +121,13 @@ def form_field(name: str, field: dict[str, Any]) -> forms.Field:
     kind = field.get("type")
     if "enum" in field or "const" in field:
         choices = [(str(value), str(value)) for value in field.get("enum", [field.get("const")])]
-        return forms.ChoiceField(choices=choices, initial=default, **options)
+        return forms.ChoiceField(choices=[*unset(field), *choices], initial=default, **options)
     if kind == "boolean":
         return forms.TypedChoiceField(
-            choices=[("true", "yes"), ("false", "no")],
+            choices=[*unset(field), ("true", "yes"), ("false", "no")],
             coerce=lambda value: value == "true",
             empty_value=None,
-            initial="true" if default else "false",
+            initial="" if unset(field) else str(bool(default)).lower(),
             **options,
         )
     if kind == "integer":
@@ -144,6 +144,11 @@ def form_field(name: str, field: dict[str, Any]) -> forms.Field:
     return forms.CharField(initial=default, strip=not is_spaced, **options)
 
 
+def unset(field: dict[str, Any]) -> list[tuple[str, str]]:
+    """The choice to say nothing, where that is the default and means something else than each of the others."""
+    return [("", "as usual")] if "default" in field and field["default"] is None else []
+
+
 def example_of(field: dict[str, Any]) -> Any:
     """The shape of a list or an object, for those who write it by hand."""
     inner = field.get("items") or field.get("additionalProperties")
@@ -156,4 +161,5 @@ def example_of(field: dict[str, Any]) -> Any:
 
 def number_input(field: dict[str, Any], *, step: str) -> forms.NumberInput:
     """No min and max attributes: the model refuses a wrong number and says why, which the browser does less well."""
-    return forms.NumberInput({"step": step, "placeholder": "none" if field.get("default") is None else ""})
+    says_nothing = field.get("default") is None and "empty:" not in str(field.get("description", "")).lower()
+    return forms.NumberInput({"step": step, "placeholder": "none" if says_nothing else ""})

@@ -6,16 +6,19 @@ from django import forms
 
 from annotator.errors import FieldError
 from rmeval.models import RewardModel
+from rmeval.person_forms import metadata_keys
 from rmeval.selectors.audits import edited_choices
-from rmeval.selectors.reward_models import checkpoint_choices, response_choices, source_choices
-from rmeval.spec_forms import SpecForm, spec_form
+from rmeval.selectors.reward_models import response_choices, source_choices
+from rmeval.spec_forms import SpecForm, SuggestInput, spec_form
 from rmeval.specs import job_of
+from rmeval.starts import start_choices
 from workers.families import FAMILIES
 from workers.jobs.base import Source
 from workers.jobs.train_rm import usual_objective
 from workers.objectives import OBJECTIVES
 
 AUTO = "auto"
+NOTHING = "none: its members are measured, nothing is trained"
 OWN = "objective_config__"
 """Before the names of the objective's own settings."""
 SKIPPED = frozenset({"reward_model", "source", "evaluate_on", "objective", "objective_config", "start_from"})
@@ -61,6 +64,8 @@ def train_form(reward_model: RewardModel, data: Any = None, *, objective: str = 
     default = usual_objective(reward_model.family, reward_model.config)
     if hasattr(family, "usual_objective"):  # one objective fits these settings, and any other is refused
         fitting = {default: fitting[default]}
+    if hasattr(family, "assemble"):
+        fitting = {}
     wanted = objective if data is None else data.get("objective", AUTO)
     chosen: Any = fitting.get(wanted) or fitting.get(objective) or OBJECTIVES.get(default)
     usual = spec_form(job_of("train_rm").Spec, skip=SKIPPED, plain=PLAIN)
@@ -77,6 +82,8 @@ def train_form(reward_model: RewardModel, data: Any = None, *, objective: str = 
         **own_fields,
         **usual(data).fields,
     }
+    for name in ("rater_key", "source_key"):
+        form.fields[name].widget = SuggestInput(metadata_keys(reward_model.project))
     return form
 
 
@@ -95,7 +102,7 @@ def first_fields(
 ) -> dict[str, forms.Field]:
     choices = source_choices(project=reward_model.project)
     usual = [(AUTO, f"{OBJECTIVES.get(default).title} (usual)")] if default in fitting else []
-    objectives = [*usual, *((n, e.title) for n, e in fitting.items())]
+    objectives = [*usual, *((n, e.title) for n, e in fitting.items())] or [(AUTO, NOTHING)]
     return {
         "source": forms.ChoiceField(
             label="Train on",
@@ -122,9 +129,9 @@ def first_fields(
             ),
         ),
         "start_from": forms.ChoiceField(
-            choices=[("", "The pretrained backbone"), *checkpoint_choices(project=reward_model.project)],
+            choices=[("", "The pretrained backbone"), *start_choices(reward_model)],
             required=False,
-            help_text="A checkpoint to go on from, as in training by stages.",
+            help_text="A checkpoint with the same backbone to go on from, as in training by stages.",
         ),
     }
 

@@ -17,6 +17,7 @@ from rmeval.services.reward_models import backbone_check
 from rmeval.services.runs import run_note, run_poke
 from rmeval.sources import source_of
 from rmeval.specs import check_fit, check_references, check_sources, job_of, needs_preferences, spec_clean
+from rmeval.starts import check_start
 from workers.tasks import enqueue
 
 SOURCE_KEYS = {"dataset", "snapshot", "queue", "edits", "strengths"}
@@ -49,6 +50,7 @@ def run_submit(
     learns = needs_preferences(job, spec, reward_model)
     check_sources(project, spec, needs_preferences=learns, least_decided=getattr(job, "least_decided", 1))
     check_fit(job, spec, reward_model)
+    check_start(project, spec, reward_model)
     check_further_sources(project, kind, spec, reward_model)
     check_person(project, spec)
     try:

@@ -9,11 +9,12 @@ from django.utils import timezone
 
 from annotator.errors import InvalidInput
 from annotator.models import Dataset, Project
-from rmeval.models import Run
+from rmeval.models import RewardModel, Run
 from rmeval.services.reward_models import reward_model_register
 from rmeval.services.submission import run_submit
-from rmeval.training_form import train_form
-from tests.factories import MembershipFactory
+from rmeval.training_form import train_form, train_spec
+from tests.factories import CheckpointFactory, MembershipFactory
+from workers.families import FAMILIES
 
 pytestmark = pytest.mark.django_db
 
@@ -147,3 +148,44 @@ def test_trainings_that_fail_whatever_the_data_are_refused(project: Project, dat
         (error,) = refused.value.errors
         assert (error.pointer, said in error.detail) == (pointer, True)
     assert not Run.objects.exists()
+
+
+@pytest.mark.parametrize("family", [name for name, family in FAMILIES.items() if family.trainable])
+def test_the_form_as_shown_asks_for_what_is_usual(family, project: Project, dataset: Dataset) -> None:
+    """By page and by REST the same: whether the backbone is frozen is the family's choice unless somebody says."""
+    model = RewardModel.objects.create(project=project, name=family, family=family, config={"backbone": "tiny-causal"})
+    shown = train_form(model)
+    data = {name: value for name in shown.fields if (value := shown[name].value()) not in (None, "")}
+    form = train_form(model, {**data, "source": f"dataset:{dataset.uid}"})
+    assert form.is_valid(), form.errors
+    assert "freeze_backbone" not in train_spec(form, model)
+    said = train_form(model, {**data, "source": f"dataset:{dataset.uid}", "freeze_backbone": "false"})
+    assert said.is_valid()
+    assert train_spec(said, model)["freeze_backbone"] is False
+
+
+def test_a_start_has_weights_of_the_same_backbone(model, project: Project, dataset: Dataset) -> None:
+    fits, other = (
+        CheckpointFactory(
+            reward_model__project=project, reward_model__config={"backbone": name}, reward_model__name=name, path="x"
+        )
+        for name in ("tiny-encoder", "tiny-causal")
+    )
+    rule = reward_model_register(project=project, name="rule", family="length", config={}, user=None).checkpoints.get()
+    offered = [value for value, _ in train_form(model).fields["start_from"].choices]
+    assert offered == ["", str(fits.uid)]
+    for start, words in ((rule, "no weights to start from"), (other, "has the backbone tiny-causal")):
+        spec = {
+            "reward_model": str(model.uid),
+            "source": {"dataset": str(dataset.uid)},
+            "start_from": str(start.uid),
+        }
+        with pytest.raises(InvalidInput, match=words) as refused:
+            run_submit(project=project, kind="train_rm", spec=spec, user=None, now=timezone.now(), enqueue=False)
+        assert refused.value.errors[0].pointer == "/spec/start_from"
+    assert not Run.objects.exists()
+
+
+def test_keys_of_the_metadata_are_suggested(model, dataset: Dataset) -> None:
+    shown = str(train_form(model)["rater_key"])
+    assert '<option value="topic">' in shown

@@ -35,6 +35,14 @@ def test_a_local_folder_is_a_backbone(folder) -> None:
     assert (loaded.is_causal, loaded.context, loaded.width) == (False, 256, 32)
 
 
+@pytest.mark.parametrize("asked", [{"return_dict": False}, {"output_hidden_states": True}])
+def test_a_config_that_asks_for_other_answers_gets_the_usual_ones(folder, asked) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **asked}))
+    found = load_backbone(str(folder)).model(input_ids=torch.tensor([[1, 2]]))
+    assert (found.last_hidden_state.shape, found.hidden_states) == ((1, 2, 32), None)
+
+
 @pytest.mark.parametrize("name", ["no/such-model", "nosuchmodel", "/no/such/folder", "three/part/name"])
 def test_a_backbone_that_does_not_exist(name) -> None:
     assert name in refused(name).message

@@ -24,6 +24,9 @@ transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-cal
 UNLIMITED = 1_000_000
 """Tokenizers without a limit of their own report a huge number."""
 
+ANSWERS = {"return_dict": True, "output_attentions": False, "output_hidden_states": False}
+"""How a model answers, not what: a config.json may ask for tuples, or for what sdpa has not and nobody here reads."""
+
 
 @dataclass(frozen=True)
 class Backbone:
@@ -244,6 +247,8 @@ def _refuse_pickle(name: str, place: str) -> None:
 def described(model: Any, tokenizer: Any) -> Backbone:
     """A model and its tokenizer with what is known about them."""
     config = model.config
+    for asked, plain in ANSWERS.items():
+        setattr(config, asked, plain)
     if getattr(model, "pooler", None) is not None:
         model.pooler = None
     if isinstance(tokenizer.chat_template, str):

@@ -41,6 +41,7 @@ LABELS = {
     "n_seeds": "Seeds",
     "seconds": "Time",
     "ece": "Calibration error (ECE)",
+    "constant": "Constant to add to what it gives",
     "probe_difference": "Largest difference of a probe's reward",
 }
 #: Subjects in the order people look for them, with the names that belong there, in their order.
@@ -59,6 +60,7 @@ REST = "Other"
 #: Shown elsewhere on the page, or only of use to a machine.
 ELSEWHERE = frozenset(
     {
+        *("artifact", "reward_model"),
         *("checkpoint", "versions", "hardware", "environment", "slices", "calibration", "rewards"),
         *(
             "encoded_sha256",
@@ -73,6 +75,8 @@ ELSEWHERE = frozenset(
         ),
     }
 )
+#: Figures that say something only where they are not zero.
+NOTHING_AT_ZERO = frozenset({"constant"})
 #: What the token ids and targets are called by that a training read; the second in runs of before.
 ENCODED = ("encoded_sha256", "data_sha256")
 #: What the page of a study shows, with the words and the bounds that these figures need.
@@ -86,7 +90,8 @@ def result_groups(result: dict[str, Any]) -> list[ResultGroup]:
     rows: dict[str, list[tuple[tuple[int, str], ResultRow]]] = {}
     for name, value in flat(result):
         is_repeated = name == "validation_final" and value == result.get("validation_best")
-        if name in ELSEWHERE or is_repeated or value in ({}, [], None):
+        is_nothing = value in ({}, [], None) or (name in NOTHING_AT_ZERO and value == 0)
+        if name in ELSEWHERE or is_repeated or is_nothing:
             continue
         group, place = place_of(name)
         rows.setdefault(group, []).extend(((place, row.name), row) for row in result_rows(name, value))

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from rmeval.models import Run, WorkerHeartbeat
 from rmeval.services.placement import run_queue
+from workers.jobs import JOBS
 
 SILENT_AFTER = timedelta(seconds=20)
 """Workers report every five seconds."""
@@ -43,7 +44,9 @@ class QueueState:
 
 def waiting_notes(runs: Iterable[Run], *, now: datetime) -> dict[int, str]:
     """What each queued run among these waits for, by its key. Runs of all projects share a queue."""
-    queued = [run for run in runs if run.state == Run.State.QUEUED]
+    queued = [
+        run for run in runs if run.state == Run.State.QUEUED and (run.environment.get("queue") or run.kind in JOBS)
+    ]
     if not queued:
         return {}
     queues = {run.pk: run_queue(run) for run in queued}

@@ -206,7 +206,7 @@ def test_nothing_is_shown_in_raw_words(
     run = Run.objects.latest("pk")
     Run.objects.filter(pk=run.pk).update(spec={**run.spec, "slice_by": ["topic", "rank"]})
     page = lead.get(reverse("rmeval:run-detail", args=[run.uid])).content.decode()
-    assert "<h1>Evaluate a checkpoint: shorter</h1>" in page
+    assert "<h1>Evaluate shorter #1 on Pairs</h1>" in page
     assert "<dd>topic, rank</dd>" in page
     assert ">Retry<" not in page
     for word in ("<h3>Accuracy</h3>", "<h3>Data</h3>", "<h3>Speed</h3>", "sha256", "Versions", "Hardware", "Seed"):

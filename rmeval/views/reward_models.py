@@ -10,8 +10,9 @@ from django.contrib.auth.decorators import login_required
 from django.http import FileResponse, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils import timezone
-from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django.views.decorators.http import require_GET, require_http_methods
 
 from annotator.access import READERS, RESEARCHERS, access_project, require_role, role_in
 from annotator.errors import DomainError, NotFound
@@ -165,9 +166,12 @@ def page_context(request: HttpRequest, reward_model: RewardModel, **forms: Any) 
 
 
 @login_required
-@require_POST
+@require_http_methods(["GET", "POST"])
 def reward_model_train_view(request: HttpRequest, uid: UUID) -> HttpResponse:
+    """A refused form stays at this address; whoever asks for it again, or comes back from the login, gets the form."""
     reward_model = access_reward_model(request.user, uid, RESEARCHERS)
+    if request.method == "GET":
+        return redirect(f"{reverse('rmeval:reward-model-detail', args=[reward_model.uid])}#train")
     form = train_form(reward_model, request.POST)
     if form.is_valid():
         try:
@@ -186,9 +190,12 @@ def reward_model_train_view(request: HttpRequest, uid: UUID) -> HttpResponse:
 
 
 @login_required
-@require_POST
+@require_http_methods(["GET", "POST"])
 def reward_model_evaluate_view(request: HttpRequest, uid: UUID) -> HttpResponse:
+    """A refused form stays at this address; whoever asks for it again, or comes back from the login, gets the form."""
     reward_model = access_reward_model(request.user, uid, RESEARCHERS)
+    if request.method == "GET":
+        return redirect(f"{reverse('rmeval:reward-model-detail', args=[reward_model.uid])}#evaluate")
     checkpoints = list(reward_model.checkpoints.select_related("reward_model").order_by("-number"))
     form = EvaluateForm(request.POST, project=reward_model.project, checkpoints=checkpoints)
     if form.is_valid():

@@ -1,5 +1,6 @@
 """REST: runs."""
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +15,7 @@ from rest_framework.views import APIView
 
 from annotator.access import READERS, RESEARCHERS, access_project
 from annotator.api.fields import unknown_fields_check
+from annotator.errors import FieldError, InvalidInput
 from annotator.pagination import PkCursorPagination
 from annotator.requests import user_of
 from rmeval.access import access_run
@@ -21,11 +23,21 @@ from rmeval.models import Checkpoint, Run, RunEvent
 from rmeval.selectors.runs import run_list
 from rmeval.services.runs import run_cancel
 from rmeval.services.submission import run_retry, run_submit
+from workers.jobs import JOBS
 
 LIST_FILTERS = [
     OpenApiParameter("state", str, enum=Run.State.values, description="Only runs in this state."),
     OpenApiParameter("kind", str, description="Only runs of this kind."),
 ]
+
+
+def chosen(query: Mapping[str, str], name: str, known: Iterable[str]) -> str:
+    """One of the known values; empty where none is asked for. InvalidInput names them otherwise."""
+    value, names = query.get(name, ""), list(known)
+    if value and value not in names:
+        detail = f"There is no {name} called {value[:60]}. Known are: {', '.join(names)}."
+        raise InvalidInput(detail, errors=[FieldError(f"/{name}", "unknown", detail)])
+    return value
 
 
 class RunOutput(serializers.ModelSerializer[Run]):
@@ -104,7 +116,8 @@ class ProjectRuns(APIView):
         project = access_project(request.user, uid, READERS)
         query = request.query_params
         pager = PkCursorPagination()
-        rows = run_list(project=project, state=query.get("state", ""), kind=query.get("kind", ""))
+        state = chosen(query, "state", Run.State.values)
+        rows = run_list(project=project, state=state, kind=chosen(query, "kind", JOBS.names()))
         page = pager.paginate_queryset(rows, request, self) or []
         return pager.get_paginated_response(RunRow(page, many=True).data)
 
@@ -159,7 +172,7 @@ class RunEvents(APIView):
     )
     def get(self, request: Request, uid: UUID) -> Response:
         events = RunEvent.objects.filter(run=access_run(request.user, uid))
-        if kind := request.query_params.get("kind"):
+        if kind := chosen(request.query_params, "kind", RunEvent.Kind.values):
             events = events.filter(kind=kind)
         pager = PkCursorPagination()
         page = pager.paginate_queryset(events, request, self) or []

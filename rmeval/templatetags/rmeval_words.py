@@ -13,6 +13,8 @@ from workers.jobs import JOBS
 
 register = template.Library()
 
+SMALLEST_P = 0.0001
+
 
 @register.filter
 def job_title(kind: str) -> str:
@@ -43,6 +45,21 @@ def plain(value: Any) -> str:
 def signed(value: float) -> str:
     """-0.25 -> −0.25; 0.25 -> +0.25."""
     return signed_number(value)
+
+
+@register.filter
+def points(value: float) -> str:
+    """Difference of two shares in percentage points, without the unit: -0.36 -> −36.0; 0.02 -> +2.0; 0 -> 0.0."""
+    rounded = round(100 * value, 1)
+    return f"{rounded:+.1f}".replace("-", "−") if rounded else "0.0"
+
+
+@register.filter
+def p_value(value: float | None) -> str:
+    """0.0123 -> p = 0.0123; what four decimals cannot tell from nothing -> p < 0.0001."""
+    if value is None:
+        return "p not known"
+    return f"p = {value:.4f}" if value >= SMALLEST_P else f"p < {SMALLEST_P}"
 
 
 @register.simple_tag

@@ -141,12 +141,13 @@ def test_the_card_states_data_licence_and_figures() -> None:
     for text in (
         "d" * 64,
         "f" * 64,
-        "CC-BY-4.0",
+        "is under: CC-BY-4.0.",
         "| Test | 0.710 | [0.600, 0.800] | 90 |",
         "train_rm `r`",
         '"seed": 1',
     ):
         assert text in card
+    assert "trained on it" not in card
     origin = {"model": "owner/rm", "class": "LlamaRewardModel", "commit": "c0ffee", "licence": "llama3"}
     taken = model_card({**facts, "licence": "", "data": {}, "metrics": {"imported_from": origin}}, [])
     assert "owner/rm (LlamaRewardModel, commit c0ffee)" in taken
@@ -155,3 +156,30 @@ def test_the_card_states_data_licence_and_figures() -> None:
     bare = model_card({**facts, "licence": "", "data": {}, "run": {}, "evaluations": [], "metrics": {}}, [])
     assert "not known" in bare
     assert "has not been evaluated" in bare
+
+
+@pytest.mark.parametrize(
+    ("licence", "front"),
+    [
+        ("Apache-2.0", ["license: apache-2.0"]),
+        (" cc-by-nc-sa-4.0 ", ["license: cc-by-nc-sa-4.0"]),
+        ("ODC-By-1.0", ["license: odc-by"]),
+        ("GPL-3.0-or-later", ["license: gpl-3.0"]),
+        ("Ours: ask first", ["license: other", 'license_name: "Ours: ask first"']),
+        ("", []),
+    ],
+)
+def test_the_front_matter_names_a_licence_as_the_hub_does(licence: str, front: list[str]) -> None:
+    facts = {"name": "Mine", "number": 1, "uid": "u", "family": "scalar_head", "sha256": "", "evaluations": []}
+    lines = model_card({**facts, "licence": licence}, []).split("\n---\n")[0].splitlines()
+    assert lines == ["---", "pipeline_tag: text-classification", "tags:", "- reward-model", *front]
+
+
+def test_a_figure_on_training_data_is_marked() -> None:
+    facts = {"name": "Mine", "number": 1, "uid": "u", "family": "scalar_head", "sha256": "", "licence": ""}
+    row = {"value": 0.9, "low": 0.8, "high": 0.95, "n": 90}
+    own, new = {**row, "name": "Own", "has_learnt_from_it": True}, {**row, "name": "New", "has_learnt_from_it": False}
+    card = model_card({**facts, "evaluations": [own, new]}, [])
+    assert "| Own (trained on it) | 0.900 | [0.800, 0.950] | 90 |\n| New | 0.900 |" in card
+    assert "is no measure of new pairs" in card
+    assert "is no measure" not in model_card({**facts, "evaluations": [new]}, [])

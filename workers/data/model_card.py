@@ -12,6 +12,28 @@ LEARNT_MEANS = (
     " of it."
 )
 
+SAME_NAME = (
+    "afl-3.0 agpl-3.0 apache-2.0 artistic-2.0 bsd-2-clause bsd-3-clause bsd-3-clause-clear bsl-1.0 cc-by-2.0"
+    " cc-by-2.5 cc-by-3.0 cc-by-4.0 cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nc-nd-3.0 cc-by-nc-nd-4.0"
+    " cc-by-nc-sa-2.0 cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 cc-by-nd-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc0-1.0"
+    " cdla-permissive-1.0 cdla-permissive-2.0 cdla-sharing-1.0 ecl-2.0 epl-1.0 epl-2.0 etalab-2.0 eupl-1.1"
+    " gpl-2.0 gpl-3.0 isc lgpl-2.1 lgpl-3.0 lppl-1.3c mit mpl-2.0 ms-pl ncsa ofl-1.1 osl-3.0 postgresql unlicense"
+    " wtfpl zlib"
+)
+#: Identifiers that the hub's front matter takes, by the SPDX name in lower case.
+HUB_LICENCES = {
+    **{name: name for name in SAME_NAME.split()},
+    **{
+        f"{name}-{which}": name
+        for name in ("agpl-3.0", "gpl-2.0", "gpl-3.0", "lgpl-2.1", "lgpl-3.0")
+        for which in ("only", "or-later")
+    },
+    "c-uda-1.0": "c-uda",
+    "odbl-1.0": "odbl",
+    "odc-by-1.0": "odc-by",
+    "pddl-1.0": "pddl",
+}
+
 
 def model_card(facts: Mapping[str, Any], loading: Sequence[str]) -> str:
     """README.md of a folder.
@@ -42,8 +64,10 @@ def model_card(facts: Mapping[str, Any], loading: Sequence[str]) -> str:
 
 def _front_matter(facts: Mapping[str, Any]) -> str:
     lines = ["---", "pipeline_tag: text-classification", "tags:", "- reward-model"]
-    if facts.get("licence"):
-        lines += ["license: other", f"license_name: {json.dumps(facts['licence'], ensure_ascii=False)}"]
+    if own := facts.get("licence"):
+        known = HUB_LICENCES.get(own.strip().lower())
+        name = f"license_name: {json.dumps(own, ensure_ascii=False)}"
+        lines += [f"license: {known}"] if known else ["license: other", name]
     return "\n".join([*lines, "---"])
 
 

@@ -13,7 +13,8 @@ from rmeval.selectors.reward_models import source_choices
 from rmeval.spec_forms import SuggestInput
 from rmeval.training_form import source_value
 from workers.families import FAMILIES
-from workers.jobs.train_rm import TrainRewardModel
+from workers.jobs.train_rm import TrainRewardModel, usual_objective
+from workers.objectives import OBJECTIVES
 
 ROWS = 4
 NOT_VARIED = frozenset({"reward_model", "source", "evaluate_on", "seed"})
@@ -21,11 +22,14 @@ NOT_VARIED = frozenset({"reward_model", "source", "evaluate_on", "seed"})
 BETWEEN = re.compile(r"[,\n](?![^\[{]*[\]}])")
 
 
-def setting_names(family: str) -> list[str]:
-    """What an arm may change: settings of the training, and of the reward model as config.NAME."""
+def setting_names(reward_model: RewardModel) -> list[str]:
+    """What an arm may change: settings of the training, of the objective usual for the model, and of the model."""
     own = [name for name in TrainRewardModel.Spec.model_fields if name not in NOT_VARIED]
-    config = FAMILIES.get(family).Config.model_fields if family in FAMILIES else {}
-    return [*own, *(f"config.{name}" for name in config)]
+    if reward_model.family not in FAMILIES:
+        return own
+    usual: Any = OBJECTIVES.get(usual_objective(reward_model.family, reward_model.config))
+    objective = [f"objective_config.{name}" for name in usual.Config.model_fields]
+    return [*own, *objective, *(f"config.{name}" for name in FAMILIES.get(reward_model.family).Config.model_fields)]
 
 
 def read_value(text: str) -> Any:
@@ -71,14 +75,15 @@ class StudyForm(forms.Form):
         required=False,
         max_length=10_000,
         widget=forms.Textarea({"rows": 2, "spellcheck": "false"}),
-        help_text="setting = value, one a line; whatever is left out takes its default. config.NAME sets the model's.",
+        help_text="setting = value, one a line; whatever is left out takes its default. config.NAME sets the model's,"
+        " objective_config.NAME the objective's.",
     )
     keep_checkpoints = forms.BooleanField(required=False, label="Keep every trained model as a checkpoint")
 
     def __init__(self, *args: Any, reward_model: RewardModel, question: str, rows: int = ROWS, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.reward_model, self.question, self.n_rows = reward_model, question, rows
-        self.names = setting_names(reward_model.family)
+        self.names = setting_names(reward_model)
         self.auto_id = "id_study_%s"
         choices = [("", "Choose…"), *labelled_choices(project=reward_model.project)]
         self.fields["source"].choices = choices  # type: ignore[attr-defined]

@@ -10,6 +10,9 @@ import scipy.stats
 from tests.workers.making import LocalRun, make_pairs
 from workers.data.split import keep_share
 from workers.errors import JobCancelled, SpecError
+from workers.jobs import JOBS
+from workers.jobs.train_study import arm_spec, arms_of
+from workers.specs import parse_spec
 from workers.stats.student import mean_interval, paired_difference, t_cdf, t_quantile
 from workers.stats.study import study_summary
 
@@ -220,3 +223,23 @@ def test_features_of_the_oldest_set_make_room(study, monkeypatch) -> None:
 def test_bad_studies_are_refused_before_they_start(study, spec, says) -> None:
     with pytest.raises(SpecError, match=says):
         study(**spec)
+
+
+def test_a_setting_of_the_objective_is_varied_by_its_name() -> None:
+    job = JOBS.get("train_study")
+    raw = {
+        "reward_model": "model",
+        "source": {"dataset": "pairs"},
+        "question": "grid",
+        "grid": {"objective_config.label_smoothing": [0.0, 0.2]},
+        "settings": {"objective": "bradley_terry", "objective_config": {"centre_coefficient": 0.5}},
+    }
+    spec = parse_spec(job.Spec, raw)
+    arms = list(arms_of(spec))
+    assert [arm.name for arm in arms] == ["label_smoothing 0.0", "label_smoothing 0.2"]
+    parsed, objective = arm_spec(spec, arms[1], 0, "scalar_head", config={"backbone": "tiny-encoder"})
+    assert parsed.objective_config == {"centre_coefficient": 0.5, "label_smoothing": 0.2}
+    assert objective.config.label_smoothing == 0.2
+    wrong = parse_spec(job.Spec, {**raw, "grid": {"objective_config.smoothing": [0.0, 0.2]}})
+    with pytest.raises(SpecError, match="smoothing"):
+        arm_spec(wrong, next(arms_of(wrong)), 0, "scalar_head", config={"backbone": "tiny-encoder"})

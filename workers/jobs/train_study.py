@@ -49,6 +49,9 @@ OTHER_MEASURE = FieldProblem(
 )
 
 
+OBJECTIVE = "objective_config."
+
+
 @dataclass(frozen=True)
 class Planned:
     """One training of the study."""
@@ -82,12 +85,17 @@ class TrainStudy:
         )
         arms: list[Arm] = Field(default=[], max_length=50, description="For compare: the first is the baseline.")
         grid: dict[str, list[Any]] = Field(
-            default={}, description="For grid: values by setting; config.NAME for one of the reward model."
+            default={},
+            description="For grid: values by setting; config.NAME for one of the reward model, objective_config.NAME"
+            " for one of the objective.",
         )
         shares: list[float] = Field(
             default=[0.1, 0.25, 0.5, 1.0], max_length=20, description="For learning_curve: parts of the training data."
         )
-        settings: dict[str, Any] = Field(default={}, description="Settings of train_rm that all arms share.")
+        settings: dict[str, Any] = Field(
+            default={},
+            description="Settings of train_rm that all arms share; objective_config.NAME for the objective's.",
+        )
         n_seeds: int = Field(default=3, ge=1, le=100, description="Trainings of every arm, seeds 0, 1, 2, ...")
         keep_checkpoints: bool = Field(default=False, description="Keep every trained reward model as a checkpoint.")
 
@@ -155,12 +163,20 @@ def arms_of(spec: Any) -> Iterator[Arm]:
     else:
         for number, values in enumerate(product(*spec.grid.values()), start=1):
             chosen = dict(zip(spec.grid, values, strict=True))
-            name = ", ".join(f"{name.removeprefix('config.')} {value}" for name, value in chosen.items())
+            name = ", ".join(f"{name.rpartition('.')[2]} {value}" for name, value in chosen.items())
             yield Arm(
                 name=name if len(name) <= MOST_CHARACTERS else f"{number}: {name}"[:MOST_CHARACTERS],
                 settings={name: value for name, value in chosen.items() if not name.startswith("config.")},
                 config={name[7:]: value for name, value in chosen.items() if name.startswith("config.")},
             )
+
+
+def joined(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with those named objective_config.NAME put into the objective's own."""
+    whole = {name: value for name, value in settings.items() if not name.startswith(OBJECTIVE)}
+    own = {name.removeprefix(OBJECTIVE): value for name, value in settings.items() if name.startswith(OBJECTIVE)}
+    given = whole.get("objective_config") or {}
+    return {**whole, "objective_config": {**given, **own}} if own and isinstance(given, dict) else whole
 
 
 def arm_spec(
@@ -173,8 +189,7 @@ def arm_spec(
     raw = {
         "reward_model": spec.reward_model,
         "source": spec.source.query(),
-        **spec.settings,
-        **arm.settings,
+        **joined({**spec.settings, **arm.settings}),
         "seed": seed,
     }
     try:

@@ -1,7 +1,8 @@
 """What kinds of runs, families and objectives take, in three places made from the same models."""
 
 import json
-from io import StringIO
+import os
+from io import StringIO, TextIOWrapper
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,13 @@ def test_the_command_names_all_and_tells_one() -> None:
     assert "  reward_model (text, required)" in said
     with pytest.raises(CommandError, match="Nothing is called 'magic'"):
         told("magic")
+
+
+def test_a_reader_that_has_had_enough_sees_no_traceback() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with TextIOWrapper(os.fdopen(writer, "wb")) as closed:
+        call_command("settings", "train_rm", stdout=closed)
 
 
 @pytest.mark.django_db

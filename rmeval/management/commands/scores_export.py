@@ -1,7 +1,6 @@
 """manage.py scores_export CHECKPOINT: the scores it has given, as the API streams them."""
 
 import argparse
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -13,6 +12,7 @@ from django.core.management.base import BaseCommand, CommandError
 from annotator.errors import DomainError
 from annotator.services.exports import CONTENT_TYPES
 from rmeval.management.commands.scores_import import checkpoint_named, dataset_named
+from rmeval.management.pipes import until_reader_leaves
 from rmeval.services.score_exports import scores_export
 
 
@@ -36,19 +36,10 @@ class Command(BaseCommand):
         except DomainError as error:
             raise CommandError(error.detail, returncode=2) from error
         if options["output"] == "-":
-            print_all(made.chunks())
+            with until_reader_leaves(sys.stdout):
+                sys.stdout.buffer.writelines(made.chunks())
         else:
             keep_whole(made.chunks(), options["output"])
-
-
-def print_all(chunks: Iterator[bytes]) -> None:
-    """Quietly up to where the reader has had enough, as `head` soon has."""
-    try:
-        for chunk in chunks:
-            sys.stdout.buffer.write(chunk)
-        sys.stdout.buffer.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes the rest when it ends
 
 
 def keep_whole(chunks: Iterator[bytes], output: str) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from rmeval.management.pipes import until_reader_leaves
 from workers.described import settings_of
 from workers.settings_page import entries
 
@@ -21,10 +22,11 @@ class Command(BaseCommand):
         found = [entry for entry in known if entry[1] == wanted]
         if wanted and not found:
             raise CommandError(f"Nothing is called {wanted!r}. Without a name, this command prints the names.")
-        for heading, name, entry, model in found or known:
-            self.stdout.write(f"{heading.lower():<12}{name:<24}{entry.title}")
-            if wanted:
-                self.print_settings(model)
+        with until_reader_leaves(self.stdout):
+            for heading, name, entry, model in found or known:
+                self.stdout.write(f"{heading.lower():<12}{name:<24}{entry.title}")
+                if wanted:
+                    self.print_settings(model)
 
     def print_settings(self, model: Any) -> None:
         for setting in settings_of(model):

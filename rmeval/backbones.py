@@ -14,6 +14,10 @@ ALLOWED_NAMES = (
     f"Give {', '.join(list(BUILT_IN)[:-1])} or {list(BUILT_IN)[-1]}, a Hugging Face id as owner/name "
     "(openai-community/gpt2 for gpt2), or the path of a folder with a config.json."
 )
+CAUSAL_NAMES = (
+    f"Give {next(name for name in BUILT_IN if name not in ENCODERS)}, a causal model of the hub as owner/name "
+    "(Qwen/Qwen2.5-0.5B), or the path of a folder with one."
+)
 #: As the hub names repositories: letters, digits, "-", "_" and "."; no part begins or ends with "-" or ".".
 HUB_PART = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?"
 HUB_ID = re.compile(rf"{HUB_PART}/{HUB_PART}")

@@ -27,7 +27,10 @@ class PersonFields(forms.Form):
         help_text="The rater's choices there become the context, without those of this conversation.",
     )
     person_rater = forms.CharField(
-        label="Rater", max_length=300, required=False, help_text="As snapshots and exports say it: r-0123456789."
+        label="Rater",
+        max_length=300,
+        required=False,
+        help_text="Of a queue or snapshot as exports say it (r-0123456789), of a dataset as its rows do.",
     )
     person_rater_key = forms.CharField(
         label="Metadata key of the rater", max_length=100, required=False, help_text="For a dataset alone."

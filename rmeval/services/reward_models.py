@@ -11,7 +11,7 @@ from annotator.errors import DomainError, FieldError, InvalidInput
 from annotator.live import poke
 from annotator.models import Project, User
 from annotator.validation import require_storable
-from rmeval.backbones import ALLOWED_NAMES, BUILT_IN, ENCODERS, is_hub_id, is_path
+from rmeval.backbones import ALLOWED_NAMES, BUILT_IN, CAUSAL_NAMES, ENCODERS, is_hub_id, is_path
 from rmeval.models import Checkpoint, RewardModel, Run
 from rmeval.specs import in_words, problems
 from workers.data.vocabularies import folder_difference
@@ -114,7 +114,7 @@ def reward_model_register(
     backbone_check(config, model_dirs=settings.MODEL_DIRS)
     if getattr(found, "causal_only", False) and config.get("backbone") in ENCODERS:
         detail = f"{config['backbone']} is an encoder; the family {family} needs a causal language model."
-        raise refused_backbone(f"{detail} {ALLOWED_NAMES}", "/config/backbone", "not_causal")
+        raise refused_backbone(f"{detail} {CAUSAL_NAMES}", "/config/backbone", "not_causal")
     try:
         with transaction.atomic():
             reward_model = RewardModel.objects.create(

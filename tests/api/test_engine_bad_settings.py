@@ -137,6 +137,7 @@ def test_an_encoder_is_refused_where_a_language_model_is_needed(family: str, pro
     answer = Api(project).post(f"projects/{project.uid}/reward-models/", body)
     assert answer.status_code == 422, answer.content
     assert [(e["pointer"], e["code"]) for e in answer.json()["errors"]] == [("/config/backbone", "not_causal")]
+    assert "minilm," not in answer.json()["detail"].split(";")[1]
 
 
 def test_whatever_a_run_looks_at_stays_as_it_is(project: Project) -> None:  # noqa: F811

@@ -42,6 +42,7 @@ def reward_model_list(*, project: Project) -> "QuerySet[RewardModel]":
             n_checkpoints=Count("checkpoints", distinct=True),
             n_live_runs=Count("runs", filter=live, distinct=True),
             last_run_at=Max("runs__created_at"),
+            last_evaluation=Subquery(best.values("pk")[:1]),
             last_accuracy=Subquery(best.values("accuracy")[:1]),
             last_n_pairs=Subquery(best.values("n_pairs")[:1]),
             last_dataset=Subquery(best.values("dataset__name")[:1]),
@@ -49,6 +50,12 @@ def reward_model_list(*, project: Project) -> "QuerySet[RewardModel]":
         .select_related("created_by")
         .order_by("-pk")
     )
+
+
+def latest_on_training_data(reward_models: "QuerySet[Any]") -> set[int]:
+    """Keys of the latest evaluations, of rows of reward_model_list(), that are on what the model has learnt from."""
+    latest = [model.last_evaluation for model in reward_models]
+    return on_training_data(with_training(Evaluation.objects.filter(pk__in=[pk for pk in latest if pk])))
 
 
 def reward_model_lineage(*, reward_model: RewardModel) -> list[LineageRow]:

@@ -26,6 +26,7 @@ from rmeval.run_results import result_groups
 from rmeval.selectors.exports import newest_export, newest_refusal
 from rmeval.selectors.reward_models import (
     is_baseline,
+    latest_on_training_data,
     reward_model_evaluations,
     reward_model_lineage,
     reward_model_list,
@@ -46,9 +47,11 @@ from workers.jobs.export_checkpoint import refusal
 @require_GET
 def reward_model_list_view(request: HttpRequest, uid: UUID) -> HttpResponse:
     project = access_project(request.user, uid, READERS)
+    reward_models = reward_model_list(project=project)
     context = {
         "project": project,
-        "reward_models": reward_model_list(project=project),
+        "reward_models": reward_models,
+        "learnt": latest_on_training_data(reward_models),
         "may_act": role_in(request.user, project) in RESEARCHERS,
     }
     template = "rmeval/reward_model_list.html"

@@ -139,8 +139,13 @@ def test_a_deleted_model_is_nobodys_best(project: Project, dataset: Dataset, cli
 def test_the_pages_of_the_model_and_of_the_run_say_it(project: Project, client: Client) -> None:
     own, new = (fill(DatasetFactory(project=project, name=name)) for name in ("Own", "New"))
     trained = made(project, "Mine", source={"dataset": str(own.uid)})
-    fair, marked = measured(trained, 0.7, dataset=new), measured(trained, 0.97, dataset=own)
     client.force_login(member(project, Role.VIEWER))
+    fair = measured(trained, 0.7, dataset=new)
+    assert "trained on it" not in text_of(client, "rmeval:reward-model-list", project.uid)
+    marked = measured(trained, 0.97, dataset=own)
+    listed = text_of(client, "rmeval:reward-model-list", project.uid)
+    assert "97.0%" in listed
+    assert listed.count("trained on it</span>") == 1
     page = text_of(client, "rmeval:reward-model-detail", trained.reward_model.uid)
     assert page.count("trained on it</span> <b>97.0%") == 1
     assert page.count("New</a> <b>70.0%") == 1

@@ -4,12 +4,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from django.db.models import Q
+
 from rmeval.models import Run, WorkerHeartbeat
-from rmeval.services.placement import run_queue
+from rmeval.services.placement import has_gpu, run_queue
 from workers.jobs import JOBS
 
 SILENT_AFTER = timedelta(seconds=20)
 """Workers report every five seconds."""
+MOST_AHEAD = 3
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,12 @@ class QueueState:
     seen_at: datetime | None
     shared_with: list[str] = field(default_factory=list)
     """Other queues with a run in work, which workers of this one serve too."""
+    has_gpu: bool = True
+
+    @property
+    def title(self) -> str:
+        """Without a GPU, what goes to the queue gpu is what takes long: trainings."""
+        return f"queue {self.name}" if self.has_gpu or self.name != "gpu" else "training queue"
 
     def note(self, run: Run, now: datetime) -> str:
         """In words, for one queued run."""
@@ -35,11 +44,11 @@ class QueueState:
             return f"No worker of the queue {self.name} has reported for {round(silent.total_seconds())} s."
         n_before = self.n_running + sum(pk < run.pk for pk in self.waiting)
         if n_before:
-            return f"Behind {n_before} run{'' if n_before == 1 else 's'} on the queue {self.name}."
+            return f"Behind {n_before} run{'' if n_before == 1 else 's'} on the {self.title}."
         if self.shared_with:
             others = " and ".join(self.shared_with)
-            return f"Next on the queue {self.name}, whose worker serves {others} too, where a run is in work."
-        return f"Next on the queue {self.name}; a worker takes it within seconds."
+            return f"Next on the {self.title}, whose worker serves {others} too, where a run is in work."
+        return f"Next on the {self.title}; a worker takes it within seconds."
 
 
 def waiting_notes(runs: Iterable[Run], *, now: datetime) -> dict[int, str]:
@@ -54,6 +63,15 @@ def waiting_notes(runs: Iterable[Run], *, now: datetime) -> dict[int, str]:
     return {run.pk: states[queues[run.pk]].note(run, now) for run in queued}
 
 
+def runs_ahead(run: Run) -> list[Run]:
+    """What a queued run waits behind, of its own project: whoever sees the run may see these. At most MOST_AHEAD."""
+    if run.state != Run.State.QUEUED or not run.environment.get("queue"):
+        return []
+    before = Q(state=Run.State.RUNNING) | Q(state=Run.State.QUEUED, pk__lt=run.pk)
+    rows = Run.objects.filter(before, project=run.project_id, environment__queue=run.environment["queue"])
+    return list(rows.select_related("reward_model").order_by("pk")[:MOST_AHEAD])
+
+
 def queue_state(name: str) -> QueueState:
     live = Run.objects.filter(environment__queue=name)
     workers = list(WorkerHeartbeat.objects.filter(queues__contains=name).order_by("-seen_at")[:1000])
@@ -65,4 +83,5 @@ def queue_state(name: str) -> QueueState:
         waiting=list(live.filter(state=Run.State.QUEUED).order_by("pk").values_list("pk", flat=True)[:1000]),
         seen_at=workers[0].seen_at if workers else None,
         shared_with=sorted(set(running.values_list("environment__queue", flat=True))),
+        has_gpu=name != "gpu" or has_gpu(),
     )

@@ -30,7 +30,7 @@ from rmeval.selectors.exports import newest_export
 from rmeval.selectors.leaderboards import kept_rate
 from rmeval.selectors.run_titles import run_titles
 from rmeval.selectors.runs import run_eta_s, run_list, run_log, run_relatives
-from rmeval.selectors.waiting import waiting_notes
+from rmeval.selectors.waiting import runs_ahead, waiting_notes
 from rmeval.services.runs import run_cancel
 from rmeval.services.submission import run_retry
 from rmeval.sources import source_of
@@ -89,8 +89,11 @@ def run_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
 
 
 def progress_context(run: Run, *, now: datetime) -> dict[str, Any]:
+    ahead = runs_ahead(run)
+    titles = run_titles([run, *ahead])
     return {
-        "title": run_titles([run])[run.pk],
+        "title": titles[run.pk],
+        "ahead": [(one, titles[one.pk]) for one in ahead],
         "eta_s": run_eta_s(run=run, now=now),
         "result": shown_result(run),
         "notes": notes_of(run),

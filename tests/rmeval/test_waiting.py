@@ -14,7 +14,7 @@ from rmeval.selectors.waiting import waiting_notes
 from rmeval.services import placement
 from rmeval.services.submission import run_submit
 from rmeval.services.sweep import sweep_once
-from tests.factories import member
+from tests.factories import RunFactory, member
 from tests.rmeval.test_evaluation import baseline
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -124,9 +124,9 @@ def test_a_queued_run_says_what_it_waits_for(trained: Checkpoint, dataset: Datas
     ]
     WorkerHeartbeat.objects.update(seen_at=now)
     Run.objects.filter(pk=first.pk).update(state="running")
-    assert notes()[:2] == ["Behind 1 run on the queue gpu.", "Behind 2 runs on the queue gpu."]
+    assert notes()[:2] == ["Behind 1 run on the training queue.", "Behind 2 runs on the training queue."]
     Run.objects.filter(pk__in=[first.pk, second.pk]).update(state="done")
-    assert notes()[0] == "Next on the queue gpu; a worker takes it within seconds."
+    assert notes()[0] == "Next on the training queue; a worker takes it within seconds."
     Run.objects.filter(pk=third.pk).update(environment={"queue": "judge"})
     Run.objects.filter(pk=second.pk).update(state="running")
     assert notes()[0] == "Next on the queue judge, whose worker serves gpu too, where a run is in work."
@@ -144,7 +144,7 @@ def test_pages_say_it(project: Project, trained: Checkpoint, dataset: Dataset, s
         reverse("rmeval:run-list", args=[project.uid]),
         reverse("rmeval:reward-model-detail", args=[trained.reward_model.uid]),
     ):
-        assert "Behind 1 run on the queue gpu." in client.get(url).content.decode(), url
+        assert "Behind 1 run on the training queue." in client.get(url).content.decode(), url
     part: Any = client.get(
         reverse("rmeval:run-detail", args=[run.uid]) + "?part=progress", headers={"HX-Request": "true"}
     )
@@ -152,3 +152,26 @@ def test_pages_say_it(project: Project, trained: Checkpoint, dataset: Dataset, s
     Run.objects.update(state="running")
     part = client.get(reverse("rmeval:run-detail", args=[run.uid]) + "?part=progress", headers={"HX-Request": "true"})
     assert "every 10s" not in part.content.decode()
+
+
+def test_what_is_ahead_is_linked_where_the_reader_may_see_it(
+    project: Project, trained: Checkpoint, dataset: Dataset, sent: Sent
+) -> None:
+    WorkerHeartbeat.objects.create(name="gpu@x", queues=["gpu"], seen_at=timezone.now())
+    first, second = training(trained, dataset), training(trained, dataset)
+    foreign = RunFactory(kind="train_rm", state="running", environment={"queue": "gpu"})
+    last, later = training(trained, dataset), training(trained, dataset)
+    client = Client()
+    client.force_login(member(project, Role.VIEWER))
+    page = client.get(reverse("rmeval:run-detail", args=[last.uid])).content.decode()
+    message = page[page.index('id="run-message"') :]
+    message = message[: message.index("</span>")]
+    assert "Behind 3 runs on the training queue." in message
+    for run in (first, second):
+        assert f'<a href="{reverse("rmeval:run-detail", args=[run.uid])}">Train rm on Pairs</a>' in message
+    assert str(foreign.uid) not in page
+    assert str(later.uid) not in message
+    Run.objects.filter(kind="train_rm", pk=trained.run_id).update(environment={"queue": "gpu", "gpus": ["A100"]})
+    assert waiting_notes([last], now=timezone.now())[last.pk] == "Behind 3 runs on the queue gpu."
+    Run.objects.filter(pk=last.pk).update(state="running")
+    assert "Before it here" not in client.get(reverse("rmeval:run-detail", args=[last.uid])).content.decode()

@@ -83,7 +83,11 @@ def reward_model_lineage(*, reward_model: RewardModel) -> list[LineageRow]:
 
 
 def reward_model_runs(*, reward_model: RewardModel, limit: int = 20) -> list[Run]:
-    return list(Run.objects.filter(reward_model=reward_model).select_related("created_by").order_by("-pk")[:limit])
+    return list(
+        Run.objects.filter(reward_model=reward_model)
+        .select_related("created_by", "reward_model")
+        .order_by("-pk")[:limit]
+    )
 
 
 def reward_model_evaluations(*, reward_model: RewardModel, limit: int = 100) -> list[Evaluation]:

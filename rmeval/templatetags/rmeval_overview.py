@@ -8,6 +8,7 @@ from django.db.models import Count, Max, Q
 from annotator.models import Project
 from rmeval.models import Evaluation, Run
 from rmeval.selectors.leaderboards import best_evaluations
+from rmeval.selectors.run_titles import run_titles
 
 register = template.Library()
 
@@ -25,4 +26,4 @@ def rmeval_overview(project: Project) -> dict[str, Any]:
     best = best_evaluations(project) if boards else {}
     shown = [{**board, "best": best.get(("dataset", board["dataset_id"]))} for board in boards]
     n_models = project.reward_models.filter(Q(deleted_at=None)).count()
-    return {"project": project, "runs": runs, "boards": shown, "n_models": n_models}
+    return {"project": project, "runs": runs, "titles": run_titles(runs), "boards": shown, "n_models": n_models}

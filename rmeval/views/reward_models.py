@@ -32,6 +32,7 @@ from rmeval.selectors.reward_models import (
     reward_model_list,
     reward_model_runs,
 )
+from rmeval.selectors.run_titles import run_titles
 from rmeval.selectors.waiting import waiting_notes
 from rmeval.services.artifacts import files_of
 from rmeval.services.reward_models import family_of, reward_model_register
@@ -109,6 +110,7 @@ def lineage_context(reward_model: RewardModel, *, may_act: bool) -> dict[str, An
         "lineage": reward_model_lineage(reward_model=reward_model),
         "runs": runs,
         "notes": waiting_notes(runs, now=timezone.now()),
+        "titles": run_titles(runs),
         "may_act": may_act,
         "takes_scores": takes_scores(family),
         "without_files": without_files(family),

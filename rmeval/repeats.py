@@ -7,7 +7,8 @@ from rmeval.models import Checkpoint, Run
 
 #: What a result says of its own machine and moment, or names by uid.
 MEASURED = frozenset({"seconds", "training_s", "peak_rss_mib", "pairs_per_s", "responses_per_s", "tokens_per_s"})
-OWN = MEASURED | {"checkpoint", "checkpoints", "environment", "versions", "hardware", "table", "scoring", "setting"}
+NAMED = frozenset({"checkpoint", "checkpoints", "artifact", "table", "tables", "reward_model"})
+OWN = MEASURED | NAMED | {"environment", "versions", "hardware", "scoring", "setting"}
 #: What a name of a result is called now, for runs of before.
 RENAMED = {"data_sha256": "encoded_sha256"}
 

@@ -185,6 +185,10 @@ def test_an_export_can_be_had_from_its_own_page(project: Project, lead: Client, 
     assert "a later run" not in page
     second = exported()
     assert address(second) in lead.get(address(first)).content.decode(), "the newest folder is the one that is sent"
+    Run.objects.filter(pk=second.pk).update(parent=first)
+    assert ">same figures</span>" in lead.get(address(second)).content.decode(), (
+        "a folder of its own is no other figure"
+    )
     Run.objects.filter(pk=second.pk).update(result={"constant": 0.5})
     assert "Constant to add" in lead.get(address(second)).content.decode()
     RewardModel.objects.update(deleted_at=timezone.now())

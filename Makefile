@@ -2,6 +2,7 @@
 # PORT=, HOST= and STEELYARD_HOME= (where var/ lives) are honoured by `make up`.
 
 PYTHON ?= python3
+JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -30,9 +31,14 @@ install: ## Install what the site needs into .venv
 install-dev: ## Install what the site, its tests and its checks need into .venv
 	@$(PYTHON) scripts/bootstrap.py test
 
-test: ## Run every test, browser journeys included
+test: ## Run every test, browser journeys included; ARGS= for some of them, one after the other
 	@$(PYTHON) scripts/bootstrap.py test --browser
+ifeq ($(ARGS),)
+	@env OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --durations=15 -m "not slow and not alone"
+	@$(BIN)/python -m pytest --durations=15 -m "alone and not slow"
+else
 	@$(BIN)/python -m pytest $(ARGS)
+endif
 
 e2e: ## Run the browser journeys alone
 	@$(PYTHON) scripts/bootstrap.py test --browser

@@ -5,6 +5,7 @@ controller starts one server and each worker process makes its own database in i
 """
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -69,11 +70,19 @@ def browser_path() -> str:
     return found
 
 
+ALONE = re.compile(
+    r"tests/(browser|live|ops)/|test_race|_kill|/test_(machines|parallel|processes|scoring_settings|sharding)"
+)
+"""Tests that start processes, race, or drive a browser: what runs beside them makes them late, not wrong."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m selects by the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if find_browser():
-        return
+    has_browser = find_browser() is not None
     for item in items:
-        if item.get_closest_marker("browser"):
+        if ALONE.search(item.nodeid.split("::")[0]):
+            item.add_marker(pytest.mark.alone)
+        if not has_browser and item.get_closest_marker("browser"):
             item.add_marker(pytest.mark.skip(reason="no Chromium on this machine"))
 
 

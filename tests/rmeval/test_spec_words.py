@@ -22,6 +22,6 @@ def test_a_place_in_a_list_is_named_with_the_list(pointer: str, name: str) -> No
 
 def test_a_text_where_an_object_belongs() -> None:
     with pytest.raises(InvalidInput) as caught:
-        spec_clean(job_of("score_text"), {"checkpoints": ["x"], "prompt": [], "responses": ["5"]})
+        spec_clean(job_of("score_text"), {"checkpoints": ["x"], "prompt": [], "responses": [5]})
     assert "responses/0: Input should be an object" in caught.value.detail
     assert "instance of" not in caught.value.detail
